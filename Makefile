@@ -1,0 +1,112 @@
+# Everything runs in a local .venv that the first target makes.
+# ARGS goes to the program: make demo ARGS="--backend trio"
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Folders that mypy checks besides the packages.
+SCRIPTS := $(wildcard benchmarks demos tests conftest.py)
+
+# The three lower bounds of pyproject.toml as name==version.
+LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-lowest bench replay lint format coverage wheel-test clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demos ## a guest shares a device, then crashes: the story, live
+	$(BIN)/python demos/guest_sva.py $(ARGS)
+
+replay: $(VENV)/.demos ## compare with what a kernel's allocator answered
+	$(BIN)/python demos/replay.py tests/conformance/data/*.json $(ARGS)
+
+bench: $(VENV)/.demos ## measure against the floor, results in build/bench.json
+	@mkdir -p build
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+test: $(VENV)/.test ## run the tests, README and docs included
+	$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/.test ## run the tests and show the lines they miss
+	$(BIN)/python -m coverage run -m pytest $(ARGS)
+	$(BIN)/python -m coverage report
+
+lint: $(VENV)/.dev ## check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict -p ioasid.core -p ioasid.actors
+	$(BIN)/mypy --strict $(SCRIPTS)
+
+format: $(VENV)/.dev ## format the code and repair what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The wheel is built from the source distribution, and the tests come from that
+# archive too: a file missing from either is noticed. The copy loses core/ and
+# actors/, so ioasid can only come from the wheel.
+wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
+	rm -rf build/lib dist
+	$(BIN)/python -m build --outdir dist . >/dev/null
+	ls -l dist
+	@set -eu; \
+	away=$$(mktemp -d); trap 'rm -rf "$$away"' EXIT; trap 'exit 1' HUP INT TERM; \
+	mypy=$$PWD/$(BIN)/mypy; \
+	$(BIN)/python -m venv "$$away/venv" || $(BIN)/python -m venv --without-pip --clear "$$away/venv"; \
+	$(BIN)/python -m pip --python "$$away/venv/bin/python" install --quiet "$$(echo dist/*.whl)[test]"; \
+	tar -xzf dist/*.tar.gz -C "$$away"; \
+	cd "$$away"/ioasid-*; \
+	rm -r core actors; \
+	set -x; \
+	"$$away/venv/bin/python" -c 'import sysconfig, ioasid.core, ioasid.actors; \
+	home = sysconfig.get_path("purelib"); \
+	files = ioasid.core.__file__, ioasid.actors.__file__; \
+	assert all(file.startswith(home) for file in files), files; \
+	print("ioasid comes from", home)'; \
+	"$$mypy" --python-executable "$$away/venv/bin/python" $(wildcard demos); \
+	"$$away/venv/bin/python" -m pytest $(ARGS)
+
+test-lowest: $(VENV)/.test ## test with the oldest dependencies pyproject.toml allows
+	rm -rf build/lowest
+	$(BIN)/python -m venv build/lowest || $(BIN)/python -m venv --without-pip --clear build/lowest
+	$(BIN)/python -m pip --python build/lowest/bin/python install --quiet --editable '.[test]' $(LOWEST)
+	build/lowest/bin/python -m pytest $(ARGS)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist ioasid.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Some systems ship Python without ensurepip; then pip comes from the outside.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv --clear $(VENV) || { \
+		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+# An editable install maps ioasid.core and ioasid.actors to the folders for
+# Python; the links do the same for mypy (mypy_path in pyproject.toml). Both
+# name folders and not files, so a new module is there at once.
+define install
+	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
+	mkdir -p $(VENV)/links/ioasid
+	ln -sfn ../../../core $(VENV)/links/ioasid/core
+	ln -sfn ../../../actors $(VENV)/links/ioasid/actors
+endef
+
+$(VENV)/.demos: pyproject.toml | $(BIN)/python
+	$(call install,demos)
+	@touch $(VENV)/.demos
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(call install,test)
+	@touch $(VENV)/.demos $(VENV)/.test
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(call install,dev)
+	@touch $(VENV)/.demos $(VENV)/.test $(VENV)/.dev

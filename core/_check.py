@@ -1,0 +1,132 @@
+"""What every argument is checked against at the door, before anything is decided.
+
+`bool` is no `int` here, nor is any other subclass: a value that merely behaves like a number is
+a mistake in the caller, and the checks are exact so that nothing inside has to doubt a type.
+"""
+
+from typing import Any, Final, NoReturn
+
+from ioasid.core._errors import InvalidArgument
+from ioasid.core._messages import INVALID_IOASID, Data, EventKind, Priority
+
+__all__: list[str] = []
+
+MAX_COUNT: Final = 2**32 - 1
+MAX_NAME: Final = 255
+MAX_DATA: Final = 4096
+MAX_QUEUE: Final = 2**20
+
+
+def refuse(argument: str, found: object, expected: str) -> NoReturn:
+    """Raise `InvalidArgument`, showing at most 60 characters of what was found."""
+    try:
+        shown = repr(found)
+    except Exception:  # noqa: BLE001 - a foreign repr may raise anything
+        shown = "a value without a repr"
+    if len(shown) > 60:
+        shown = shown[:57] + "..."
+    raise InvalidArgument(argument, f"{shown} ({type(found).__name__})", expected)
+
+
+def ioasid(value: Any, argument: str = "ioasid") -> int:
+    """Check an IOASID or spid: an int in 0..2^32-2."""
+    if type(value) is int and 0 <= value < INVALID_IOASID:
+        return value
+    refuse(argument, value, "an int in 0..2^32-2 (2^32-1 is INVALID_IOASID)")
+
+
+def number(value: Any, argument: str) -> int:
+    """Check a set, session or subscription number or a seq: an int that is not negative."""
+    if type(value) is int and value >= 0:
+        return value
+    refuse(argument, value, "an int that is not negative")
+
+
+def optional_number(value: Any, argument: str) -> int | None:
+    """Check a number where `None` stands for "any"."""
+    return None if value is None else number(value, argument)
+
+
+def count(value: Any, argument: str) -> int:
+    """Check a count or quota: an int in 1..2^32-1."""
+    if type(value) is int and 0 < value <= MAX_COUNT:
+        return value
+    refuse(argument, value, "an int in 1..2^32-1")
+
+
+def optional_count(value: Any, argument: str) -> int | None:
+    """Check a count where `None` stands for "all there is"."""
+    return None if value is None else count(value, argument)
+
+
+def flag(value: Any, argument: str) -> bool:
+    """Check a bool."""
+    if type(value) is bool:
+        return value
+    refuse(argument, value, "True or False")
+
+
+def name(value: Any, argument: str) -> str:
+    """Check a token or holder name: a str of 1 to 255 bytes as UTF-8."""
+    if type(value) is str and value and _utf8_length(value) <= MAX_NAME:
+        return value
+    refuse(argument, value, f"a str of 1 to {MAX_NAME} bytes as UTF-8")
+
+
+def data(value: Any) -> Data:
+    """Check private data: an int in -2^63..2^64-1 or a str of at most 4,096 bytes as UTF-8."""
+    if type(value) is int and -(2**63) <= value < 2**64:
+        return value
+    if type(value) is str and _utf8_length(value) <= MAX_DATA:
+        return value
+    refuse("data", value, f"an int in -2^63..2^64-1 or a str of at most {MAX_DATA} bytes as UTF-8")
+
+
+def kinds(value: Any) -> frozenset[EventKind]:
+    """Check event kinds: a set of `EventKind`, not empty."""
+    if type(value) in (frozenset, set) and value and all(type(kind) is EventKind for kind in value):
+        return frozenset(value)
+    refuse("kinds", value, "a set of EventKind that is not empty")
+
+
+def kind(value: Any) -> EventKind:
+    """Check an event kind that a publisher may send: any but RECLAIM, which only happens."""
+    if type(value) is EventKind and value is not EventKind.RECLAIM:
+        return value
+    refuse("kind", value, "EventKind.ALLOC, BIND, UNBIND or FREE")
+
+
+def priority(value: Any) -> Priority:
+    """Check a priority."""
+    if type(value) is Priority:
+        return value
+    refuse("priority", value, "a Priority")
+
+
+def queue_size(value: Any) -> int:
+    """Check a queue's bound: an int in 1..2^20."""
+    if type(value) is int and 0 < value <= MAX_QUEUE:
+        return value
+    refuse("queue_size", value, "an int in 1..2^20")
+
+
+def seconds(value: Any, argument: str) -> float | None:
+    """Check a deadline: a number of seconds above 0, or `None` for never."""
+    if value is None:
+        return None
+    if type(value) in (int, float) and 0 < value < float("inf"):
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    refuse(argument, value, "a number of seconds above 0, or None for never")
+
+
+def _utf8_length(value: str) -> int:
+    # Short ASCII is the rule; a lone surrogate has no UTF-8 form and so no length that would do.
+    if value.isascii():
+        return len(value)
+    try:
+        return len(value.encode())
+    except UnicodeEncodeError:
+        return MAX_DATA + 1

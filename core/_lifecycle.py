@@ -1,0 +1,233 @@
+"""The life cycle of an IOASID: from free through the quarantine back to the pool.
+
+                alloc                       free
+     (absent) ─────────▶ ACTIVE ─────────────────────▶ FREE_PENDING
+         ▲                                                  │ no reference left, and every
+         └──────────────────────────────────────────────────┘ subscriber acknowledged FREE
+                                RECLAIM
+
+An ID that nobody references and nobody is told of goes straight back. (spec, Life cycle)
+"""
+
+from attrs import define
+
+from ioasid.core._effects import Complete
+from ioasid.core._messages import IoasidState, Released
+from ioasid.core._notifier import NOBODY, Notifier
+from ioasid.core._records import (
+    FREE,
+    RECLAIM,
+    SET_FREE_PENDING,
+    Holder,
+    IoasidSet,
+    Record,
+    Tables,
+    Waiter,
+    member_words,
+)
+from ioasid.core._space import MASK, SHIFT, ones
+
+__all__: list[str] = []
+
+
+@define(eq=False)
+class LifeCycle:
+    """What leads an ID from one state to the next."""
+
+    _tables: Tables
+    _notifier: Notifier
+
+    def free(self, owner: IoasidSet, ioasid: int) -> None:
+        """Drop the owner's reference of an ID; a second time is a no-op."""
+        record = owner.records.get(ioasid)
+        if record is None:
+            if self._notifier.route(owner, FREE) is NOBODY:
+                self._tables.seq += 1
+                self._release(owner, ioasid)
+                return
+            record = self._tables.record(owner, ioasid)
+        if record.free_pending:
+            return
+        record.free_pending = True
+        self._tables.free_pending += 1
+        self._notifier.stage(record, FREE, record.spid, None)
+        self._tables.unsettled[ioasid] = record
+
+    def free_all(self, owner: IoasidSet) -> None:
+        """Free every ID of a set, lowest first."""
+        told = any(self._notifier.route(owner, kind) is not NOBODY for kind in (FREE, RECLAIM))
+        if not told:
+            self._release_plain(owner)
+        for first, word in member_words(owner):
+            for bit in ones(word):
+                self.free(owner, first + bit)
+
+    def destroy_if_empty(self, owner: IoasidSet) -> None:
+        """Let a set that is being freed go, its quota and token with it, if it has no ID left."""
+        tables = self._tables
+        if (
+            owner.state is not SET_FREE_PENDING
+            or owner.allocated
+            or tables.sets.get(owner.sid) is not owner
+        ):
+            return
+        for subscription in tuple(owner.subscriptions.values()):
+            if subscription.sid == owner.sid:
+                self._notifier.leave(subscription, drained=True)
+        tables.available += owner.quota
+        tables.sets_free_pending -= 1
+        del tables.sets[owner.sid]
+        tables.sids.release(owner.sid >> SHIFT, 1 << (owner.sid & MASK))
+        if owner.token is not None:
+            del tables.tokens[owner.token]
+        if owner.system:
+            tables.system_sid = None
+
+    def drop_references(self, holder: Holder) -> None:
+        """Drop every reference that a holder took; its subscriptions drop what was granted."""
+        tables = self._tables
+        for ioasid in holder.references:
+            record = tables.sets[self._sid_of(ioasid)].records[ioasid]
+            del record.references[holder.name]
+            tables.unsettled[ioasid] = record
+        holder.references.clear()
+
+    def settle(self) -> None:
+        """Let everything happen that became possible: offers, reclaims, records that can go."""
+        tables = self._tables
+        while tables.unsettled:
+            unsettled, tables.unsettled = tables.unsettled, {}
+            # By ID, so that what happens depends on the state alone and not on its history.
+            for ioasid, record in sorted(unsettled.items()):
+                if record.reclaimed:
+                    continue
+                if record.chain:
+                    self._notifier.advance(record)
+                if record.free_pending:
+                    self._reclaim_if_done(record)
+                elif record.is_plain():
+                    record.owner.records.pop(ioasid, None)
+
+    def own_part(self, holder: Holder, owner: IoasidSet, ioasid: int) -> str | None:
+        """Tell what a holder itself has yet to do before an ID can be reclaimed, or `None`."""
+        record = owner.records.get(ioasid)
+        subscribed = any(
+            subscription.holder is holder
+            for tier in self._notifier.route(owner, FREE)
+            for subscription in tier
+        )
+        if record is None or not record.free_pending:
+            if subscribed:
+                return "it has to acknowledge the FREE itself"
+        else:
+            for stage in record.chain:
+                if stage.ends_life and (
+                    any(each.holder is holder for each in stage.waiting.values())
+                    or self._is_ahead(holder, owner, stage.reach)
+                ):
+                    return "it has to acknowledge the FREE itself"
+        if record is not None and (
+            holder.name in record.references or holder.name in record.granted
+        ):
+            return "it holds a reference itself"
+        return None
+
+    def wait(self, ticket: int, owner: IoasidSet, ioasids: list[int]) -> bool:
+        """Answer a request when these IDs are reclaimed; `False` if there is nothing to await."""
+        pending = {
+            ioasid: owner.records[ioasid]
+            for ioasid in ioasids
+            if ioasid in owner.records and owner.records[ioasid].free_pending
+        }
+        if not pending:
+            return False
+        waiter = self._tables.waiters[ticket] = Waiter(ticket, pending)
+        for record in pending.values():
+            record.waiters[ticket] = waiter
+        return True
+
+    def abandon(self, ticket: int) -> None:
+        """Forget a request that waits for reclaims; what it asked for stands."""
+        waiter = self._tables.waiters.pop(ticket, None)
+        if waiter is not None:
+            for record in waiter.pending.values():
+                del record.waiters[ticket]
+
+    def _sid_of(self, ioasid: int) -> int:
+        sid = self._tables.space.owner(ioasid)
+        assert sid is not None, "a referenced ID is allocated"
+        return sid
+
+    def _is_ahead(self, holder: Holder, owner: IoasidSet, reach: int) -> bool:
+        route = self._notifier.route(owner, FREE)
+        return any(each.holder is holder for tier in route[reach + 1 :] for each in tier)
+
+    def _reclaim_if_done(self, record: Record) -> None:
+        notifier = self._notifier
+        if (
+            record.references
+            or record.granted
+            or any(stage.ends_life and not notifier.is_over(stage) for stage in record.chain)
+            or notifier.under_way(record)
+        ):
+            return
+        # Whoever has yet to acknowledge an earlier event of this life holds nothing up.
+        notifier.forget(record.chain)
+        record.chain.clear()
+        self._tables.chained.pop(record.ioasid, None)
+        self._tables.free_pending -= 1
+        owner = record.owner
+        record.reclaimed = True
+        del owner.records[record.ioasid]
+        if record.spid is not None:
+            del owner.spids[record.spid]
+        self._release(owner, record.ioasid, record)
+        for waiter in record.waiters.values():
+            del waiter.pending[record.ioasid]
+            if not waiter.pending:
+                del self._tables.waiters[waiter.ticket]
+                self._tables.outbox.append(Complete(waiter.ticket, Released(True)))
+
+    def _release(self, owner: IoasidSet, ioasid: int, record: Record | None = None) -> None:
+        tables = self._tables
+        word = ioasid >> SHIFT
+        bit = 1 << (ioasid & MASK)
+        rest = owner.members[word] & ~bit
+        if rest:
+            owner.members[word] = rest
+        else:
+            del owner.members[word]
+        owner.allocated -= 1
+        tables.live -= 1
+        tables.space.release(word, bit)
+        spid, data = (None, None) if record is None else (record.spid, record.data)
+        self._notifier.tell_all(owner, RECLAIM, ioasid, spid, data)
+        self.destroy_if_empty(owner)
+
+    def _release_plain(self, owner: IoasidSet) -> None:
+        # All plain IDs of a set at once, where nobody is told of it.
+        tables = self._tables
+        recorded: dict[int, int] = {}
+        for ioasid in owner.records:
+            word = ioasid >> SHIFT
+            recorded[word] = recorded.get(word, 0) | 1 << (ioasid & MASK)
+        released = 0
+        for word, members in tuple(owner.members.items()):
+            kept = recorded.get(word, 0)
+            plain = members & ~kept
+            if plain:
+                tables.space.release(word, plain)
+                released += plain.bit_count()
+            if kept:
+                owner.members[word] = kept
+            else:
+                del owner.members[word]
+        owner.allocated -= released
+        tables.live -= released
+        tables.seq += 2 * released
+
+
+def state_of(record: Record | None) -> IoasidState:
+    """Return the state of a live ID."""
+    pending = record is not None and record.free_pending
+    return IoasidState.FREE_PENDING if pending else IoasidState.ACTIVE

@@ -1,0 +1,438 @@
+"""The notifier: who is told what, in which order, and what their acknowledgements set free.
+
+The staged events of one ID (BIND, UNBIND, FREE and a publisher's own) form its chain. An event
+goes through the tiers from CPU to LAST; a tier is reached when everybody who was offered the
+event before has acknowledged it, and who matches is decided then. The rules of the chain:
+
+- A stage starts when the one before it has been offered to its last tier.
+- A stage enters a tier only if no earlier one still has somebody to reach up to that tier, so
+  everybody sees the events of an ID in seq order. What an event overtakes counts as past the tier.
+- A stage stays in the chain until everybody acknowledged it and every earlier one: the tiers
+  below must not learn of it from a Resync before, and who joins one of them until then is
+  offered all that the Resync did not show. A bind and its unbind that both wait for nothing but
+  their last acknowledgements cancel out and leave, as does a publisher's own event: they change
+  nothing that a Resync shows, and the chain stays short however long a subscriber hangs.
+
+Nothing here waits or fails. A subscriber that lags is folded into a Resync that is made when it
+comes back, so an event costs the same however far behind anybody is. (spec, Events and
+subscribers)
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define
+
+from ioasid.core._effects import Deliver, End, Withdraw
+from ioasid.core._messages import (
+    Data,
+    Event,
+    EventKind,
+    IoasidState,
+    LiveIoasid,
+    Resync,
+)
+from ioasid.core._records import (
+    BIND,
+    UNBIND,
+    IoasidSet,
+    Lapse,
+    Record,
+    Route,
+    Stage,
+    Subscription,
+    Tables,
+    member_words,
+)
+from ioasid.core._space import ones
+
+__all__: list[str] = []
+
+LAST_TIER: Final = 3
+NOBODY: Final[Route] = ((), (), (), ())
+
+
+@define(eq=False)
+class Notifier:
+    """The fan-out over the subscriptions in the tables."""
+
+    _tables: Tables
+
+    # -- who matches --------------------------------------------------------------------------
+
+    def route(self, owner: IoasidSet, kind: EventKind) -> Route:
+        """Return who matches an event of this kind and set, by tier; `NOBODY` if nobody does."""
+        if owner.routes_version != self._tables.routes_version:
+            owner.routes.clear()
+            owner.routes_version = self._tables.routes_version
+        route = owner.routes.get(kind)
+        if route is None:
+            route = owner.routes[kind] = self._find_route(owner, kind)
+        return route
+
+    def _find_route(self, owner: IoasidSet, kind: EventKind) -> Route:
+        matching = {
+            number: each
+            for index in (self._tables.system_subscriptions, owner.subscriptions)
+            for number, each in index.items()
+            if kind in each.kinds
+        }
+        if not matching:
+            return NOBODY
+        tiers: tuple[list[Subscription], ...] = ([], [], [], [])
+        for number in sorted(matching):
+            tiers[matching[number].tier].append(matching[number])
+        return tuple(tuple(tier) for tier in tiers)
+
+    def join(self, subscription: Subscription) -> None:
+        """Let a subscription match from now on."""
+        tables = self._tables
+        number = subscription.number
+        if subscription.token is not None:
+            tables.token_subscriptions.setdefault(subscription.token, {})[number] = subscription
+        if subscription.token is None and subscription.sid is None:
+            tables.system_subscriptions[number] = subscription
+            tables.routes_version += 1
+        else:
+            for owner in tables.in_scope(subscription):
+                owner.subscriptions[number] = subscription
+                owner.routes.clear()
+
+    def leave(self, subscription: Subscription, *, drained: bool) -> None:
+        """End a subscription: it acknowledges everything and drops what it was granted."""
+        tables = self._tables
+        number = subscription.number
+        if subscription.token is not None:
+            waiting = tables.token_subscriptions[subscription.token]
+            del waiting[number]
+            if not waiting:
+                del tables.token_subscriptions[subscription.token]
+        if tables.system_subscriptions.pop(number, None) is not None:
+            tables.routes_version += 1
+        scope = tables.in_scope(subscription)
+        for owner in scope:
+            owner.subscriptions.pop(number, None)
+            owner.routes.clear()
+        del tables.subscriptions[number]
+        del subscription.holder.subscriptions[subscription.sid, subscription.token]
+        tables.lagging.pop(number, None)
+        self._acknowledge_stages(subscription, self._pending_stages(subscription))
+        for binding in tuple(subscription.grants):
+            self._drop_grant(subscription, binding)
+        # Where it was the last of its tier, the events behind one need not wait any longer.
+        for ioasid, record in tables.chained.items():
+            if record.owner in scope:
+                tables.unsettled[ioasid] = record
+        if subscription.attached:
+            subscription.attached = False
+            tables.outbox.append(End(number, drained))
+
+    # -- emitting -----------------------------------------------------------------------------
+
+    def tell_all(
+        self, owner: IoasidSet, kind: EventKind, ioasid: int, spid: int | None, data: Data | None
+    ) -> None:
+        """Emit an event that needs no order among its subscribers: ALLOC or RECLAIM."""
+        tables = self._tables
+        tables.seq += 1
+        route = self.route(owner, kind)
+        if route is NOBODY:
+            return
+        event: Event | None = None
+        for tier in route:
+            for subscription in tier:
+                if subscription.folded_since is not None:
+                    continue  # It lags, and nothing of this event has to be acknowledged.
+                if event is None:
+                    event = Event(tables.seq, kind, ioasid, owner.sid, owner.token, spid, data)
+                self._offer(subscription, event, None)
+
+    def stage(
+        self, record: Record, kind: EventKind, spid: int | None, publisher: str | None
+    ) -> int:
+        """Emit a staged event: append it to the ID's chain. Returns its seq.
+
+        `spid` and, for UNBIND and FREE, the record's binding are those that the event is about.
+        Nothing is offered before `advance`, when the record shows the state after the event.
+        """
+        tables = self._tables
+        tables.seq += 1
+        seq = tables.seq
+        begins = kind is BIND and publisher is None
+        route = self.route(record.owner, kind)
+        if route is NOBODY and not record.chain:
+            return seq
+        owner = record.owner
+        event = Event(
+            seq, kind, record.ioasid, owner.sid, owner.token, spid, record.data, publisher
+        )
+        binding = None if publisher is not None else seq if begins else record.binding
+        record.chain.append(Stage(event, record, binding))
+        tables.chained[record.ioasid] = record
+        tables.unsettled[record.ioasid] = record
+        if begins:
+            for tier in route:
+                for subscription in tier:
+                    if subscription.hold:
+                        self._grant(subscription, record, seq)
+        return seq
+
+    def under_way(self, record: Record) -> int:
+        """Return how many events of an ID have yet to be offered to their last tier."""
+        return self._under_way(record.chain)
+
+    def _under_way(self, chain: list[Stage]) -> int:
+        return sum(self._has_left(stage, LAST_TIER) for stage in chain)
+
+    def advance(self, record: Record) -> None:
+        """Offer the events of an ID to every tier that they have reached by now."""
+        chain = record.chain
+        for index, stage in enumerate(chain):
+            if stage.reach < 0 and self._under_way(chain[:index]):
+                break
+            self._advance_stage(chain, index)
+        self._cancel_out(chain)
+        while chain and self.is_over(chain[0]):
+            del chain[0]
+        if not chain:
+            self._tables.chained.pop(record.ioasid, None)
+
+    def _advance_stage(self, chain: list[Stage], index: int) -> None:
+        stage = chain[index]
+        while not stage.waiting:
+            route = self.route(stage.record.owner, stage.event.kind)
+            tier = next((t for t in range(stage.reach + 1, LAST_TIER + 1) if route[t]), None)
+            if tier is None or any(self._has_left(each, tier) for each in chain[:index]):
+                return
+            for each in chain[: index + 1]:
+                each.reach = max(each.reach, tier)
+            stage.waiting = {each.number: each for each in route[tier]}
+            begun = stage.binding if stage.event.kind is BIND else None
+            for subscription in route[tier]:
+                if begun is not None and subscription.hold:
+                    self._grant(subscription, stage.record, begun)
+                self._offer(subscription, stage.event, stage)
+
+    def _has_left(self, stage: Stage, tier: int) -> bool:
+        # Whether somebody matches the stage in a tier that it has yet to reach, up to `tier`.
+        route = self.route(stage.record.owner, stage.event.kind)
+        return any(route[t] for t in range(stage.reach + 1, tier + 1))
+
+    def is_over(self, stage: Stage) -> bool:
+        """Tell whether everybody who matches an event has been offered and acknowledged it."""
+        return not stage.waiting and not self._has_left(stage, LAST_TIER)
+
+    def _cancel_out(self, chain: list[Stage]) -> None:
+        index = 0
+        while index < len(chain) and not self._has_left(chain[index], LAST_TIER):
+            stage = chain[index]
+            if stage.event.publisher is not None:
+                self.forget(chain[index : index + 1])
+                del chain[index]
+            elif index and stage.event.kind is UNBIND and chain[index - 1].event.kind is BIND:
+                self.forget(chain[index - 1 : index + 1])
+                del chain[index - 1 : index + 1]
+                index -= 1
+            else:
+                index += 1
+
+    def forget(self, stages: Iterable[Stage]) -> None:
+        """Let nothing wait for these stages any more."""
+        for stage in stages:
+            for subscription in stage.waiting.values():
+                subscription.folded.pop(stage.event.seq, None)
+            stage.waiting = {}
+
+    # -- grants -------------------------------------------------------------------------------
+
+    def _grant(self, subscription: Subscription, record: Record, binding: int) -> None:
+        if binding not in subscription.grants:
+            subscription.grants[binding] = record
+            name = subscription.holder.name
+            record.granted[name] = record.granted.get(name, 0) + 1
+
+    def _drop_grant(self, subscription: Subscription, binding: int) -> None:
+        record = subscription.grants.pop(binding, None)
+        if record is not None:
+            name = subscription.holder.name
+            record.granted[name] -= 1
+            if not record.granted[name]:
+                del record.granted[name]
+            self._tables.unsettled[record.ioasid] = record
+
+    # -- queues -------------------------------------------------------------------------------
+
+    def _offer(self, subscription: Subscription, event: Event, stage: Stage | None) -> None:
+        tables = self._tables
+        if not subscription.outstanding:
+            tables.lagging[subscription.number] = subscription
+        if subscription.resync_due:
+            self._fold(subscription, event.seq, tables.now, stage)
+        elif len(subscription.outstanding) > subscription.queue_size:
+            # One in the subscriber's hands, and as many in its queue as may be.
+            self._fold_queue(subscription)
+            self._fold(subscription, event.seq, tables.now, stage)
+            self.resync_if_back(subscription)
+        else:
+            subscription.outstanding[event.seq] = (tables.now, stage)
+            tables.outbox.append(Deliver(subscription.number, event))
+
+    def _fold(
+        self, subscription: Subscription, seq: int, offered: float, entry: Stage | Lapse | None
+    ) -> None:
+        if subscription.folded_since is None:
+            subscription.folded_since = (seq, offered)
+        if isinstance(entry, Lapse):
+            subscription.folded.update(
+                (number, stage) for number, stage in entry.folded.items() if stage.waiting
+            )
+        elif entry is not None and subscription.number in entry.waiting:
+            subscription.folded[seq] = entry
+
+    def _fold_queue(self, subscription: Subscription) -> None:
+        # The first that was not set aside is, or is about to be, in the subscriber's hands.
+        keep = next((s for s in subscription.outstanding if s not in subscription.deferred), None)
+        for seq, (offered, entry) in tuple(subscription.outstanding.items()):
+            if seq != keep and seq not in subscription.deferred:
+                del subscription.outstanding[seq]
+                self._fold(subscription, seq, offered, entry)
+        subscription.resync_due = True
+        self._tables.outbox.append(Withdraw(subscription.number, keep))
+
+    def suspend(self, subscription: Subscription) -> None:
+        """Fold everything that a crashed subscriber has not acknowledged; it goes on matching."""
+        if not subscription.attached:
+            return
+        for seq, (offered, entry) in subscription.outstanding.items():
+            self._fold(subscription, seq, offered, entry)
+        subscription.outstanding.clear()
+        subscription.deferred.clear()
+        subscription.resync_due = True
+        subscription.attached = False
+        self._tables.outbox.append(End(subscription.number, drained=False))
+
+    def attach(self, subscription: Subscription, *, resync: bool) -> None:
+        """Let a subscriber begin, or come back; with `resync` a Resync is its first message."""
+        subscription.attached = True
+        if resync:
+            subscription.resync_due = True
+            self.resync_if_back(subscription)
+
+    def defer(self, subscription: Subscription, seq: int) -> None:
+        """Note that the subscriber came back and keeps this message. Call `resync_if_back` next."""
+        if seq in subscription.outstanding:
+            subscription.deferred.add(seq)
+
+    def acknowledge(self, subscription: Subscription, seq: int) -> None:
+        """Note that the subscriber dealt with a message; one not outstanding is ignored.
+
+        Settle what it set free, then call `resync_if_back`.
+        """
+        offered = subscription.outstanding.pop(seq, None)
+        if offered is None:
+            return
+        subscription.deferred.discard(seq)
+        entry = offered[1]
+        if isinstance(entry, Lapse):
+            self._acknowledge_stages(subscription, entry.folded.values())
+            for binding in entry.stale:
+                self._drop_grant(subscription, binding)
+        elif entry is not None:
+            self._acknowledge_stage(subscription, entry)
+        if not subscription.outstanding:
+            self._tables.lagging.pop(subscription.number, None)
+
+    def _acknowledge_stages(self, subscription: Subscription, stages: Iterable[Stage]) -> None:
+        for stage in stages:
+            self._acknowledge_stage(subscription, stage)
+
+    def _acknowledge_stage(self, subscription: Subscription, stage: Stage) -> None:
+        if subscription.grants and stage.binding is not None and stage.event.kind is not BIND:
+            self._drop_grant(subscription, stage.binding)
+        if stage.waiting.pop(subscription.number, None) is not None and not stage.waiting:
+            self._tables.unsettled[stage.record.ioasid] = stage.record
+
+    def _pending_stages(self, subscription: Subscription) -> list[Stage]:
+        pending = dict(subscription.folded)
+        for seq, (_, entry) in subscription.outstanding.items():
+            if isinstance(entry, Lapse):
+                pending.update(entry.folded)
+            elif entry is not None:
+                pending[seq] = entry
+        return [pending[seq] for seq in sorted(pending)]
+
+    # -- Resync -------------------------------------------------------------------------------
+
+    def resync_if_back(self, subscription: Subscription) -> None:
+        """Give a subscriber that lagged its Resync, if it has nothing left in its queue."""
+        if (
+            not subscription.resync_due
+            or not subscription.attached
+            or len(subscription.outstanding) > len(subscription.deferred)
+        ):
+            return
+        tables = self._tables
+        tables.seq += 1
+        shown: set[int] = set()
+        ioasids = tuple(
+            self._live_ioasid(subscription, owner, first + bit, shown)
+            for owner in tables.in_scope(subscription)
+            for first, word in member_words(owner)
+            for bit in ones(word)
+        )
+        lapse = Lapse(subscription.folded, self._stale_grants(subscription, shown))
+        since = subscription.folded_since
+        subscription.outstanding[tables.seq] = (since[1] if since else tables.now, lapse)
+        subscription.folded = {}
+        subscription.folded_since = None
+        subscription.resync_due = False
+        tables.lagging[subscription.number] = subscription
+        tables.outbox.append(Deliver(subscription.number, Resync(tables.seq, ioasids)))
+
+    def _live_ioasid(
+        self, subscription: Subscription, owner: IoasidSet, ioasid: int, shown: set[int]
+    ) -> LiveIoasid:
+        record = owner.records.get(ioasid)
+        if record is None:
+            return LiveIoasid(ioasid, owner.sid, owner.token, IoasidState.ACTIVE, None, None)
+        state, spid, binding = self.visible(record, subscription.tier)
+        if binding is not None and subscription.hold:
+            shown.add(binding)
+            self._grant(subscription, record, binding)
+        return LiveIoasid(ioasid, owner.sid, owner.token, state, spid, record.data)
+
+    def visible(self, record: Record, tier: int) -> tuple[IoasidState, int | None, int | None]:
+        """Return an ID's state, spid and binding as of the last event offered to a tier."""
+        for stage in record.chain:
+            if stage.reach < tier and stage.event.publisher is None:
+                # The state before an event can be read off it.
+                if stage.event.kind is BIND:
+                    return IoasidState.ACTIVE, None, None
+                return IoasidState.ACTIVE, stage.event.spid, stage.binding
+        if record.free_pending:
+            return IoasidState.FREE_PENDING, record.spid, None
+        return IoasidState.ACTIVE, record.spid, record.binding
+
+    def _stale_grants(self, subscription: Subscription, shown: set[int]) -> tuple[int, ...]:
+        # A grant outlives the Resync if its binding is shown, or if the binding's BIND has yet to
+        # be offered, or if its end is in the subscriber's hands and will be acknowledged.
+        in_hand: set[int | None] = set()
+        for _, entry in subscription.outstanding.values():
+            if isinstance(entry, Lapse):
+                in_hand.update(entry.stale)
+            stages = entry.folded.values() if isinstance(entry, Lapse) else (entry,)
+            in_hand.update(
+                stage.binding
+                for stage in stages
+                if stage is not None and stage.event.kind is not BIND
+            )
+        return tuple(
+            binding
+            for binding, record in sorted(subscription.grants.items())
+            if binding not in shown
+            and binding not in in_hand
+            and not any(
+                stage.event.seq == binding and stage.reach < subscription.tier
+                for stage in record.chain
+            )
+        )

@@ -1,0 +1,127 @@
+"""Messages to bytes and back, as msgpack or JSON, and errors to messages and back.
+
+Everything that arrives is checked for shape here (types, known fields, a known tag); ranges are
+checked where the request is decided, by one rule for in-process callers and for the wire.
+"""
+
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+from attrs import fields
+
+from ioasid.core import _errors
+from ioasid.core._errors import IoasidError, MalformedMessage
+from ioasid.core._messages import Answer, Message, Refused, Request
+from ioasid.core._snapshot import Snapshot
+
+__all__ = [
+    "WireFormat",
+    "decode_answer",
+    "decode_request",
+    "decode_snapshot",
+    "encode",
+    "error_of",
+    "refusal_of",
+]
+
+
+class WireFormat(StrEnum):
+    """How messages look as bytes."""
+
+    MSGPACK = "msgpack"
+    """Compact and fast."""
+    JSON = "json"
+    """For people and other tools."""
+
+
+_ENCODERS: Final[dict[str, msgspec.msgpack.Encoder | msgspec.json.Encoder]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Encoder(),
+    WireFormat.JSON: msgspec.json.Encoder(),
+}
+_REQUESTS: Final[dict[str, Any]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Decoder(Request),
+    WireFormat.JSON: msgspec.json.Decoder(Request),
+}
+_ANSWERS: Final[dict[str, Any]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Decoder(Answer),
+    WireFormat.JSON: msgspec.json.Decoder(Answer),
+}
+_SNAPSHOTS: Final[dict[str, Any]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Decoder(Snapshot),
+    WireFormat.JSON: msgspec.json.Decoder(Snapshot),
+}
+_ERRORS: Final[dict[str, type[IoasidError]]] = {
+    name: getattr(_errors, name) for name in _errors.__all__
+}
+
+
+def encode(message: Message, wire_format: WireFormat = WireFormat.MSGPACK) -> bytes:
+    """Encode a message of either direction.
+
+    Raises `MalformedMessage` if it is no message or a field holds what has no such form.
+    """
+    if not isinstance(message, Message):
+        raise MalformedMessage("message", f"{type(message).__name__} is no message")
+    try:
+        return _ENCODERS[wire_format].encode(message)
+    except KeyError:
+        raise _unknown_format(wire_format) from None
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise MalformedMessage("message", str(error)) from None
+
+
+def decode_request(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Request:
+    """Decode one request. Raises `MalformedMessage` for any bytes that are none."""
+    request: Request = _decode(_REQUESTS, "request", data, wire_format)
+    return request
+
+
+def decode_answer(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Answer:
+    """Decode one answer: a reply, `Refused`, `Event` or `Resync`.
+
+    Raises `MalformedMessage` for any bytes that are none.
+    """
+    answer: Answer = _decode(_ANSWERS, "answer", data, wire_format)
+    return answer
+
+
+def decode_snapshot(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Snapshot:
+    """Decode a snapshot. Raises `MalformedMessage` for any bytes that are none."""
+    snapshot: Snapshot = _decode(_SNAPSHOTS, "snapshot", data, wire_format)
+    return snapshot
+
+
+def _decode(decoders: dict[str, Any], direction: str, data: bytes, wire_format: WireFormat) -> Any:
+    try:
+        return decoders[wire_format].decode(data)
+    except KeyError:
+        raise _unknown_format(wire_format) from None
+    except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+        raise MalformedMessage(direction, str(error)) from None
+
+
+def _unknown_format(wire_format: object) -> MalformedMessage:
+    return MalformedMessage("message", f"there is no wire format {wire_format!r:.60}")
+
+
+def refusal_of(error: IoasidError) -> Refused:
+    """Turn the error a request was refused with into the message that says so."""
+    facts = {each.name: getattr(error, each.name) for each in fields(type(error))}
+    return Refused(type(error).__name__, error.code, error.message, facts)
+
+
+def error_of(refused: Refused) -> IoasidError:
+    """Turn a refusal into the error again, equal in type and facts.
+
+    Raises `MalformedMessage` if it names no error of this project or the facts are not its own.
+    """
+    kind = _ERRORS.get(refused.error)
+    if kind is None:
+        raise MalformedMessage("answer", f"there is no error {refused.error!r:.60}")
+    expected = {each.name: each.type for each in fields(kind)}
+    if expected.keys() != refused.facts.keys() or not all(
+        type(refused.facts[name]) is kind_of for name, kind_of in expected.items()
+    ):
+        raise MalformedMessage("answer", f"{refused.error} does not have these facts")
+    return kind(**refused.facts)

@@ -1,0 +1,110 @@
+"""The outbox: what is to be done comes out once, in order, and is harmless to carry out late."""
+
+import pytest
+
+from ioasid.core import (
+    Acknowledge,
+    Alloc,
+    Allocator,
+    AllocSet,
+    Complete,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    EventKind,
+    Find,
+    Free,
+    FreeSet,
+    Get,
+    Put,
+    Released,
+    Resync,
+    Subscribe,
+    UnknownIoasid,
+    Unsubscribe,
+    Withdraw,
+)
+
+
+@pytest.fixture
+def core() -> Allocator:
+    """An allocator with one set, number 0, that the host subscribes to as 1 with a queue of 1."""
+    core = Allocator(16)
+    core.handle(core.session, AllocSet("vm-1", 8))
+    core.handle(core.session, Subscribe(sid=0, queue_size=1))
+    return core
+
+
+def kinds(effects: list[Effect]) -> list[str]:
+    """The effects in short."""
+    return [
+        effect.message.kind.value
+        if isinstance(effect, Deliver) and isinstance(effect.message, Event)
+        else type(effect.message if isinstance(effect, Deliver) else effect).__name__
+        for effect in effects
+    ]
+
+
+def test_drained_once(core: Allocator) -> None:
+    """What was drained does not come again, and the list is the caller's to keep."""
+    core.handle(core.session, Alloc(0))
+    drained = core.drain()
+    assert [Deliver(1, Event(1, EventKind.ALLOC, 1, 0, "vm-1"))] == drained
+    assert [] == core.drain()
+    core.handle(core.session, Alloc(0))
+    assert 1 == len(drained)
+
+
+def test_a_batch_is_drained_in_order(core: Allocator) -> None:
+    """After several requests the effects are those of each, one after the other."""
+    core.handle(core.session, Alloc(0))
+    core.handle(core.session, Get(1))
+    core.handle(core.session, Free(1))
+    core.handle(core.session, Acknowledge(1, 1))
+    core.handle(core.session, Acknowledge(1, 2))
+    core.handle(core.session, Put(1))
+    assert ["ALLOC", "FREE", "RECLAIM"] == kinds(core.drain())
+
+
+def test_a_refused_request_has_no_effects(core: Allocator) -> None:
+    """Between the effects of others, a refused request leaves none."""
+    core.handle(core.session, Alloc(0))
+    with pytest.raises(UnknownIoasid):
+        core.handle(core.session, Find(5))
+    assert ["ALLOC"] == kinds(core.drain())
+
+
+def test_withdraw_comes_between(core: Allocator) -> None:
+    """What is withdrawn was delivered before, and the Resync for it comes after."""
+    for _ in range(4):
+        core.handle(core.session, Alloc(0))
+    core.handle(core.session, Acknowledge(1, 1))
+    effects = core.drain()
+    assert ["ALLOC", "ALLOC", "Withdraw", "Resync"] == kinds(effects)
+    assert Withdraw(1, 1) == effects[2]
+    assert isinstance(effects[3], Deliver)
+    assert isinstance(effects[3].message, Resync)
+    assert [1, 2, 3, 4] == [each.ioasid for each in effects[3].message.ioasids]
+
+
+@pytest.mark.parametrize("drained", [True, False])
+def test_end_is_the_last(core: Allocator, drained: bool) -> None:
+    """A subscription's end comes after everything it was given."""
+    core.handle(core.session, FreeSet(0) if drained else Unsubscribe(1))
+    assert [End(1, drained)] == core.drain()
+
+
+def test_complete_comes_after_the_reclaim(core: Allocator) -> None:
+    """Who waits is answered when the subscribers' messages are out."""
+    other = core.open_session("kvm").session
+    core.handle(core.session, Alloc(0))
+    core.handle(other, Get(1))
+    assert core.handle(core.open_session("vfio").session, Free(1, wait=True), 9) is None
+    core.handle(core.session, Acknowledge(1, 1))
+    core.handle(core.session, Acknowledge(1, 2))
+    core.drain()
+    core.handle(other, Put(1))
+    effects = core.drain()
+    assert ["RECLAIM", "Complete"] == kinds(effects)
+    assert Complete(9, Released(True)) == effects[1]

@@ -1,0 +1,1054 @@
+"""Events and subscribers, and the holders behind them: the rules, one by one."""
+
+import pytest
+
+from ioasid.core import (
+    Acknowledge,
+    AlreadySubscribed,
+    AttachData,
+    AttachSpid,
+    CloseSession,
+    Defer,
+    Deliver,
+    Detach,
+    DetachSpid,
+    Done,
+    Event,
+    EventKind,
+    Evict,
+    FindBySpid,
+    Free,
+    FreeSet,
+    Get,
+    HolderLive,
+    InvalidArgument,
+    IoasidState,
+    Notify,
+    NotReferenced,
+    OpenSession,
+    Priority,
+    Put,
+    Request,
+    SessionEnded,
+    SessionOpened,
+    Subscribe,
+    Subscribed,
+    SuspendSession,
+    TooManyEvents,
+    UnknownHolder,
+    UnknownIoasid,
+    UnknownSet,
+    UnknownSubscription,
+    Unsubscribe,
+    Withdraw,
+)
+from tests.core.helpers import Driver, expect
+
+CPU, DEVICE, IOMMU, LAST = Priority
+ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
+BINDING = frozenset((BIND, UNBIND, FREE))
+
+
+@pytest.fixture
+def driver() -> Driver:
+    """An allocator with two sets: 0 with the token vm-1, and 1 with vm-2."""
+    driver = Driver()
+    driver.set("vm-1")
+    driver.set("vm-2")
+    return driver
+
+
+# -- events -----------------------------------------------------------------------------------
+
+
+def test_an_event_carries_everything(driver: Driver) -> None:
+    """A life as a subscriber sees it: in order, each event with all there is to know."""
+    kvm = driver.subscribe("kvm", token="vm-1")
+    ioasid = driver.alloc()
+    driver.ask(AttachData(ioasid, "mine"))
+    driver.bind(ioasid, 7)
+    driver.unbind(ioasid)
+    driver.free(ioasid)
+    driver.finish(kvm, "kvm")
+    expected = [
+        (ALLOC, None, None),
+        (BIND, 7, "mine"),
+        (UNBIND, 7, "mine"),
+        (FREE, None, "mine"),
+        (RECLAIM, None, "mine"),
+    ]
+    events = [expect(Event, message) for message in driver.messages(kvm)]
+    assert expected == [(each.kind, each.spid, each.data) for each in events]
+    assert {(ioasid, 0, "vm-1", None)} == {
+        (each.ioasid, each.sid, each.token, each.publisher) for each in events
+    }
+    seqs = [each.seq for each in events]
+    assert sorted(set(seqs)) == seqs
+
+
+def test_free_and_reclaim_carry_the_spid(driver: Driver) -> None:
+    """The FREE of a bound ID says what it was bound to, and so does its RECLAIM."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=frozenset((FREE, RECLAIM)))
+    ioasid = driver.bound(spid=9)
+    driver.free(ioasid)
+    driver.finish(kvm, "kvm")
+    assert [9, 9] == [expect(Event, each).spid for each in driver.messages(kvm)]
+
+
+def test_seq_grows_for_events_that_nobody_sees(driver: Driver) -> None:
+    """Every event has a number of its own, whether or not anybody is told."""
+    before = driver.figures().seq
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    driver.free(ioasid)
+    assert before + 5 == driver.figures().seq
+
+
+@pytest.mark.parametrize(
+    ("scope", "sees"),
+    [
+        ({}, [0, 1]),
+        ({"sid": 0}, [0]),
+        ({"sid": 1}, [1]),
+        ({"token": "vm-1"}, [0]),
+        ({"token": "vm-2"}, [1]),
+        ({"token": "vm-3"}, []),
+    ],
+)
+def test_scopes(driver: Driver, scope: dict[str, object], sees: list[int]) -> None:
+    """A subscriber is told of its scope and of nothing else."""
+    number = driver.subscribe("kvm", **scope)
+    for sid in (0, 1):
+        driver.alloc(sid)
+    events = [expect(Event, message) for message in driver.messages(number)]
+    assert sees == [each.sid for each in events]
+
+
+@pytest.mark.parametrize("kinds", [{ALLOC}, {BIND, UNBIND}, {FREE}, {RECLAIM, ALLOC}, {*EventKind}])
+def test_kinds(driver: Driver, kinds: set[EventKind]) -> None:
+    """A subscriber is told of any subset of the kinds."""
+    number = driver.subscribe("kvm", kinds=frozenset(kinds))
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    driver.free(ioasid)
+    driver.finish(number, "kvm")
+    assert [kind.value for kind in EventKind if kind in kinds] == [
+        kind for kind, _ in driver.shown(number)
+    ]
+
+
+def test_a_subscriber_of_two_scopes_gets_an_event_for_each(driver: Driver) -> None:
+    """Subscriptions are independent of each other, also those of one holder."""
+    numbers = [driver.subscribe("kvm"), driver.subscribe("kvm", sid=0)]
+    ioasid = driver.alloc()
+    assert [[("ALLOC", ioasid)]] * 2 == [driver.shown(number) for number in numbers]
+
+
+@pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}, {"token": "vm-9"}])
+def test_a_scope_is_subscribed_once(driver: Driver, scope: dict[str, object]) -> None:
+    """A holder has one subscription per scope; another holder may have its own."""
+    number = driver.subscribe("kvm", **scope)
+    driver.refused(AlreadySubscribed, Subscribe(**scope), "kvm", subscription=number)  # type: ignore[arg-type]
+    driver.subscribe("vtd", **scope)
+    assert Done() == driver.ask(Unsubscribe(number), "kvm")
+    assert number != driver.subscribe("kvm", **scope)
+
+
+def test_unsubscribe(driver: Driver) -> None:
+    """Who unsubscribes is told nothing more, and only its own holder can do it, once."""
+    number = driver.subscribe("kvm")
+    driver.refused(UnknownSubscription, Unsubscribe(number), "vtd", subscription=number)
+    assert Done() == driver.ask(Unsubscribe(number), "kvm")
+    assert [(number, False)] == driver.ended()
+    driver.alloc()
+    assert [] == driver.messages(number)
+    for request in (Unsubscribe(number), Detach(number), Acknowledge(number, 1), Defer(number, 1)):
+        driver.refused(UnknownSubscription, request, "kvm", subscription=number)
+
+
+# -- tokens and sets that come and go ---------------------------------------------------------
+
+
+def test_token_before_the_set_during_and_after(driver: Driver) -> None:
+    """A token subscription waits for its set, goes back to waiting, and joins the next one."""
+    kvm = driver.subscribe("kvm", token="vm-3")
+    for _ in range(2):
+        before = len(driver.messages(kvm))
+        driver.alloc(0)
+        assert before == len(driver.messages(kvm))
+        sid = driver.set("vm-3", 4)
+        ioasid = driver.bound(sid)
+        driver.ask(FreeSet(sid))
+        driver.finish(kvm, "kvm")
+        driver.refused(UnknownSet, FreeSet(sid))
+        seen = driver.shown(kvm)[before:]
+        assert ["ALLOC", "BIND", "FREE", "RECLAIM"] == [kind for kind, _ in seen]
+        assert {ioasid} == {each for _, each in seen}
+        assert [] == driver.ended()
+
+
+def test_a_set_subscription_ends_with_its_set(driver: Driver) -> None:
+    """A subscription by number ends with the set, after its last RECLAIM; the number is free."""
+    kvm = driver.subscribe("kvm", sid=0)
+    driver.alloc()
+    driver.ask(FreeSet(0))
+    for message in list(driver.messages(kvm)):
+        driver.acknowledge(kvm, message.seq, "kvm")
+    assert ["ALLOC", "FREE", "RECLAIM"] == [kind for kind, _ in driver.shown(kvm)]
+    assert [(kvm, True)] == driver.ended()
+    driver.refused(UnknownSubscription, Acknowledge(kvm, driver.last(kvm).seq), "kvm")
+    driver.refused(UnknownSet, Subscribe(sid=0), "kvm", sid=0)
+    assert 0 == driver.set("vm-9")
+    driver.alloc(0)
+    assert 3 == len(driver.messages(kvm))
+    assert kvm != driver.subscribe("kvm", sid=0)
+
+
+# -- tiers ------------------------------------------------------------------------------------
+
+
+def subscribe_tiers(driver: Driver, **terms: object) -> dict[str, int]:
+    """Subscribe one holder of its own in each tier, lowest first."""
+    return {
+        tier.value: driver.subscribe(tier.value, priority=tier, **terms)
+        for tier in reversed(Priority)
+    }
+
+
+@pytest.mark.parametrize("scopes", [({}, {"sid": 0}), ({"token": "vm-1"}, {}), ({"sid": 0},) * 2])
+def test_staged_events_go_tier_by_tier(driver: Driver, scopes: tuple[dict[str, int], ...]) -> None:
+    """BIND, UNBIND, FREE and a publisher's event reach a tier when those above are done."""
+    numbers = {
+        tier.value: driver.subscribe(tier.value, priority=tier, **scopes[index % 2])
+        for index, tier in enumerate(reversed(Priority))
+    }
+    ioasid = driver.alloc()
+    for name, number in numbers.items():
+        driver.finish(number, name)
+    requests = (AttachSpid(ioasid, 5), Notify(ioasid, BIND), DetachSpid(ioasid), Free(ioasid))
+    for request in requests:
+        driver.ask(request)
+        for index, tier in enumerate(Priority):
+            counts = [len(driver.messages(numbers[each.value])) for each in Priority]
+            ahead = counts[0]
+            assert [ahead] * (index + 1) + [ahead - 1] * (3 - index) == counts
+            driver.acknowledge(
+                numbers[tier.value], driver.last(numbers[tier.value]).seq, tier.value
+            )
+    assert {tuple(driver.shown(number)) for number in numbers.values()} == {
+        tuple((kind, ioasid) for kind in ("ALLOC", "BIND", "BIND", "UNBIND", "FREE", "RECLAIM"))
+    }
+
+
+def test_alloc_and_reclaim_go_to_all_at_once(driver: Driver) -> None:
+    """Nobody waits for anybody to hear of an ALLOC or RECLAIM."""
+    numbers = subscribe_tiers(driver, kinds=frozenset((ALLOC, RECLAIM)))
+    ioasid = driver.alloc()
+    driver.free(ioasid)
+    for number in numbers.values():
+        assert [("ALLOC", ioasid), ("RECLAIM", ioasid)] == driver.shown(number)
+
+
+def test_a_tier_waits_for_everybody_above(driver: Driver) -> None:
+    """All subscribers of a tier have to acknowledge, in any order, before the next is reached."""
+    cpus = [driver.subscribe(f"cpu-{n}", kinds=BINDING, priority=CPU) for n in range(3)]
+    iommu = driver.subscribe("iommu", kinds=BINDING, priority=IOMMU)
+    driver.bound()
+    for index in (2, 0, 1):
+        assert [] == driver.messages(iommu)
+        driver.finish(cpus[index], f"cpu-{index}")
+    assert 1 == len(driver.messages(iommu))
+
+
+@pytest.mark.parametrize("way", ["unsubscribe", "close", "evict"])
+def test_leaving_acknowledges(driver: Driver, way: str) -> None:
+    """Who leaves holds nothing up: what it was told counts as acknowledged."""
+    cpu = driver.subscribe("cpu", priority=CPU)
+    iommu = driver.subscribe("iommu", kinds=BINDING, priority=IOMMU)
+    driver.bound()
+    requests: dict[str, tuple[Request, str]] = {
+        "unsubscribe": (Unsubscribe(cpu), "cpu"),
+        "close": (CloseSession(), "cpu"),
+        "evict": (Evict("cpu"), "host"),
+    }
+    driver.ask(*requests[way])
+    assert ["BIND"] == [kind for kind, _ in driver.shown(iommu)]
+
+
+def test_who_matches_is_decided_when_the_tier_is_reached(driver: Driver) -> None:
+    """Who joins a lower tier in time is told; who joins one that was passed is not."""
+    device = driver.subscribe("device", kinds=BINDING, priority=DEVICE)
+    driver.bound()
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    second = driver.subscribe("second", kinds=BINDING, priority=DEVICE)
+    iommu = driver.subscribe("iommu", kinds=BINDING, priority=IOMMU)
+    gone = driver.subscribe("gone", kinds=BINDING, priority=IOMMU)
+    driver.ask(Unsubscribe(gone), "gone")
+    driver.finish(device, "device")
+    assert [0, 0, 1, 0] == [len(driver.messages(each)) for each in (cpu, second, iommu, gone)]
+
+
+def test_events_of_different_ids_pass_each_other(driver: Driver) -> None:
+    """One that is stuck delays its own ID only."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING, priority=LAST)
+    stuck = driver.bound(spid=1)
+    other = driver.bound(spid=2)
+    driver.free(other)
+    for message in driver.messages(cpu):
+        if expect(Event, message).ioasid == other:
+            driver.acknowledge(cpu, message.seq, "cpu")
+    driver.finish(last, "last")
+    driver.acknowledge(cpu, driver.last(cpu).seq, "cpu")
+    assert [("BIND", other), ("FREE", other)] == driver.shown(last)
+    assert IoasidState.ACTIVE is driver.find(stuck).state
+
+
+# -- the chain of one ID ----------------------------------------------------------------------
+
+
+def test_chain_order(driver: Driver) -> None:
+    """The next event of an ID starts when the one before was offered to its last tier."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING, priority=LAST)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    driver.free(ioasid)
+    assert ["BIND"] == [kind for kind, _ in driver.shown(cpu)]
+    driver.acknowledge(cpu, driver.last(cpu).seq, "cpu")
+    assert ["BIND", "UNBIND"] == [kind for kind, _ in driver.shown(cpu)]
+    assert ["BIND"] == [kind for kind, _ in driver.shown(last)]
+    driver.finish(cpu, "cpu")
+    assert ["BIND", "UNBIND", "FREE"] == [kind for kind, _ in driver.shown(last)]
+    assert IoasidState.FREE_PENDING is driver.find(ioasid).state
+    driver.acknowledge(last, driver.seqs(last)[FREE], "last")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_one_tier_waits_for_nothing(driver: Driver) -> None:
+    """With one tier only, every event is offered at once."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    for _ in range(10):
+        ioasid = driver.bound()
+        driver.unbind(ioasid)
+        driver.ask(Notify(ioasid, BIND))
+        driver.free(ioasid)
+    assert 10 * 4 == len(driver.messages(cpu))
+
+
+def test_a_later_subscriber_sees_bind_and_unbind_in_pairs(driver: Driver) -> None:
+    """Who joins a tier that the events of an ID have yet to reach sees all of them."""
+    slow = driver.subscribe("slow", kinds=frozenset((BIND,)), priority=IOMMU)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    late = driver.subscribe("late", kinds=BINDING, priority=LAST, hold=True)
+    driver.finish(slow, "slow")
+    driver.finish(late, "late")
+    kinds = [kind for kind, _ in driver.shown(late)]
+    assert kinds in ([], ["BIND", "UNBIND"])
+    assert {} == driver.find(ioasid).references
+    driver.free(ioasid)
+    driver.finish(late, "late")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_a_resync_is_followed_by_every_event_it_does_not_show(driver: Driver) -> None:
+    """Acknowledging a later event of an ID first loses nothing for who joins a lower tier then."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    ioasid = driver.bound(spid=4)
+    driver.finish(cpu, "cpu")
+    driver.unbind(ioasid)
+    driver.bind(ioasid, 5)
+    driver.acknowledge(cpu, driver.seqs(cpu)[BIND], "cpu")
+    late = driver.subscribe("late", kinds=BINDING, priority=DEVICE, replay=True)
+    assert 4 == driver.resync(late).ioasids[0].spid
+    driver.finish(cpu, "cpu")
+    driver.finish(late, "late")
+    events = [each for each in driver.messages(late) if isinstance(each, Event)]
+    assert [(UNBIND, 4), (BIND, 5)] == [(each.kind, each.spid) for each in events]
+
+
+def test_who_joins_after_a_free_was_finished(driver: Driver) -> None:
+    """A FREE that was acknowledged before the BIND is known to a later subscriber, in order."""
+    iommu = driver.subscribe("iommu", kinds=BINDING, priority=IOMMU)
+    ioasid = driver.bound()
+    driver.ask(Get(ioasid))
+    driver.free(ioasid)
+    driver.acknowledge(iommu, driver.seqs(iommu)[FREE], "iommu")
+    late = driver.subscribe("late", kinds=BINDING, priority=LAST, replay=True)
+    state = driver.resync(late).ioasids[0].state
+    driver.finish(iommu, "iommu")
+    driver.finish(late, "late")
+    follows = [] if state is IoasidState.FREE_PENDING else ["BIND", "FREE"]
+    assert follows == [kind for kind, _ in driver.shown(late)[1:]]
+
+
+# -- EAGAIN -----------------------------------------------------------------------------------
+
+
+def fill_chain(driver: Driver, count: int = 16) -> tuple[int, int]:
+    """Bring events of one ID under way; returns the ID and the subscriber they wait for."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    driver.subscribe("last", kinds=BINDING, priority=LAST)
+    ioasid = driver.bound()
+    for _ in range(count - 1):
+        driver.ask(Notify(ioasid, UNBIND))
+    return ioasid, cpu
+
+
+def test_sixteen_events_under_way(driver: Driver) -> None:
+    """An ID with 16 events under way refuses another notify with EAGAIN, and no other ID does."""
+    ioasid, cpu = fill_chain(driver)
+    assert 16 == driver.figures().under_way
+    for kind in (ALLOC, BIND, UNBIND, FREE):
+        driver.refused(TooManyEvents, Notify(ioasid, kind), ioasid=ioasid, under_way=16)
+    driver.ask(Notify(driver.bound(spid=7), BIND))
+    driver.acknowledge(cpu, driver.messages(cpu)[0].seq, "cpu")
+    assert Done() == driver.ask(Notify(ioasid, BIND))
+    driver.refused(TooManyEvents, Notify(ioasid, BIND), ioasid=ioasid, under_way=16)
+
+
+def test_unbind_and_free_are_never_refused(driver: Driver) -> None:
+    """At the limit a bind is refused; an unbind and a free are not."""
+    ioasid, cpu = fill_chain(driver)
+    driver.unbind(ioasid)
+    driver.refused(TooManyEvents, AttachSpid(ioasid, 3), ioasid=ioasid, under_way=17)
+    assert not driver.free(ioasid)
+    assert 18 == driver.figures().under_way
+    driver.finish(cpu, "cpu")
+    last = driver.subscribe("other")
+    driver.finish(cpu + 1, "last")
+    driver.refused(UnknownIoasid, Free(ioasid))
+    assert [("RECLAIM", ioasid)] == driver.shown(last)
+
+
+def test_the_last_tier_may_hang_without_a_limit(driver: Driver) -> None:
+    """Events that were offered to everybody are not under way, however late they are done."""
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasid = driver.alloc()
+    for _ in range(40):
+        driver.bind(ioasid)
+        driver.unbind(ioasid)
+        driver.ask(Notify(ioasid, BIND))
+    assert 120 == len(driver.messages(last))
+    assert 1 >= driver.figures().under_way
+
+
+# -- a publisher's own ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [ALLOC, BIND, UNBIND, FREE])
+def test_notify_changes_no_state(driver: Driver, kind: EventKind) -> None:
+    """A publisher's event names it, carries the ID's state and changes nothing else."""
+    kvm = driver.subscribe("kvm", sid=0, hold=True)
+    ioasid = driver.bound(spid=6)
+    before = driver.find(ioasid)
+    driver.ask(Notify(ioasid, kind, 0), "vfio")
+    event = driver.last(kvm)
+    assert (kind, 6, "vfio") == (event.kind, event.spid, event.publisher)
+    driver.acknowledge(kvm, event.seq, "kvm")
+    assert before == driver.find(ioasid)
+
+
+def test_notify_goes_tier_by_tier(driver: Driver) -> None:
+    """A publisher's event is staged, whatever its kind."""
+    cpu = driver.subscribe("cpu", priority=CPU, kinds=frozenset((ALLOC,)))
+    last = driver.subscribe("last", kinds=frozenset((ALLOC,)))
+    ioasid = driver.alloc()
+    driver.ask(Notify(ioasid, ALLOC))
+    assert [2, 1] == [len(driver.messages(cpu)), len(driver.messages(last))]
+    driver.finish(cpu, "cpu")
+    assert 2 == len(driver.messages(last))
+
+
+# -- acknowledging ----------------------------------------------------------------------------
+
+
+def test_acknowledging_twice_or_what_never_was_is_ignored(driver: Driver) -> None:
+    """A message that is not outstanding is ignored, before and after."""
+    kvm = driver.subscribe("kvm", sid=0)
+    ioasid = driver.bound()
+    before = driver.core.snapshot()
+    for seq in (0, driver.last(kvm).seq + 1, 2**70):
+        driver.acknowledge(kvm, seq, "kvm")
+        assert Done() == driver.ask(Defer(kvm, seq), "kvm")
+    assert before == driver.core.snapshot()
+    for _ in range(2):
+        driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
+    assert Done() == driver.ask(Defer(kvm, driver.last(kvm).seq), "kvm")
+    driver.free(ioasid)
+    assert 1 == driver.figures().free_pending
+
+
+def test_a_subscription_is_acknowledged_by_its_holder(driver: Driver) -> None:
+    """Nobody acknowledges for another."""
+    kvm = driver.subscribe("kvm", sid=0)
+    driver.alloc()
+    seq = driver.last(kvm).seq
+    for request in (Acknowledge(kvm, seq), Defer(kvm, seq), Detach(kvm)):
+        driver.refused(UnknownSubscription, request, "vtd", subscription=kvm)
+
+
+def test_deferral(driver: Driver) -> None:
+    """A subscriber sets messages aside, takes later ones and acknowledges in any order."""
+    cpu = driver.subscribe("cpu", priority=CPU, kinds=BINDING)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasids = [driver.bound(spid=spid) for spid in range(3)]
+    seqs = [message.seq for message in driver.messages(cpu)]
+    for seq in seqs:
+        driver.ask(Defer(cpu, seq), "cpu")
+    assert (3, 3) == (driver.figures().lagging[0].queued, driver.figures().lagging[0].deferred)
+    for index in (1, 2, 0):
+        driver.acknowledge(cpu, seqs[index], "cpu")
+        assert ("BIND", ioasids[index]) == driver.shown(last)[-1]
+    assert ["last"] == [each.holder for each in driver.core.lagging()]
+
+
+# -- holding ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kinds", [{BIND}, {BIND, UNBIND}, {UNBIND, FREE}, {ALLOC, RECLAIM, FREE}])
+def test_holding_needs_its_kinds(driver: Driver, kinds: set[EventKind]) -> None:
+    """Who holds has to be told of BIND, UNBIND and FREE."""
+    request = Subscribe(kinds=frozenset(kinds), hold=True)
+    driver.refused(InvalidArgument, request, argument="kinds")
+
+
+def test_a_grant_from_bind_to_the_acknowledged_unbind(driver: Driver) -> None:
+    """The reference comes in the step of the BIND and goes with the acknowledged UNBIND."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True)
+    ioasid = driver.bound()
+    assert ({"kvm": 1}, 2) == (
+        driver.find(ioasid).references,
+        driver.find(ioasid).reference_count,
+    )
+    driver.finish(kvm, "kvm")
+    driver.unbind(ioasid)
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.finish(kvm, "kvm")
+    assert {} == driver.find(ioasid).references
+    assert 0 == driver.figures().under_way
+
+
+def test_a_grant_ends_with_the_acknowledged_free(driver: Driver) -> None:
+    """The FREE of a bound ID ends its binding; until it is acknowledged the ID stays."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True)
+    ioasid = driver.bound()
+    assert not driver.free(ioasid)
+    driver.acknowledge(kvm, driver.seqs(kvm)[BIND], "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.acknowledge(kvm, driver.seqs(kvm)[FREE], "kvm")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_a_grant_is_not_the_holders_to_put(driver: Driver) -> None:
+    """What was granted goes with an acknowledgement; put drops what get took."""
+    driver.subscribe("kvm", sid=0, hold=True)
+    ioasid = driver.bound()
+    driver.refused(NotReferenced, Put(ioasid), "kvm", holder="kvm", ioasid=ioasid)
+    driver.ask(FindBySpid(0, 100, get=True), "kvm")
+    assert {"kvm": 2} == driver.find(ioasid).references
+    driver.ask(Put(ioasid), "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+
+
+def test_a_grant_for_tiers_that_the_bind_has_yet_to_reach(driver: Driver) -> None:
+    """Between a BIND and its delivery there is no window in which the ID could vanish."""
+    numbers = subscribe_tiers(driver, kinds=BINDING, hold=True)
+    ioasid = driver.bound()
+    assert dict.fromkeys(("CPU", "DEVICE", "IOMMU", "LAST"), 1) == driver.find(ioasid).references
+    driver.free(ioasid)
+    for tier in ("CPU", "DEVICE", "IOMMU", "LAST"):
+        assert tier in driver.find(ioasid).references
+        driver.finish(numbers[tier], tier)
+        driver.finish(numbers["CPU"], "CPU")
+    for tier in ("DEVICE", "IOMMU", "LAST"):
+        driver.finish(numbers[tier], tier)
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_a_grant_belongs_to_one_binding(driver: Driver) -> None:
+    """With BIND, UNBIND, BIND under way, acknowledging the UNBIND drops the first grant only."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    driver.bind(ioasid, 200)
+    assert {"kvm": 2} == driver.find(ioasid).references
+    seqs = [message.seq for message in driver.messages(kvm)]
+    driver.acknowledge(kvm, seqs[1], "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.acknowledge(kvm, seqs[0], "kvm")
+    driver.acknowledge(kvm, seqs[2], "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.unbind(ioasid)
+    driver.finish(kvm, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
+def test_a_late_subscriber_is_granted_when_the_bind_reaches_it(driver: Driver) -> None:
+    """Who joins while a BIND is under way above is granted the binding with the event."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    ioasid = driver.bound()
+    late = driver.subscribe("late", kinds=BINDING, hold=True)
+    assert {} == driver.find(ioasid).references
+    driver.finish(cpu, "cpu")
+    assert {"late": 1} == driver.find(ioasid).references
+    driver.ask(Unsubscribe(late), "late")
+    assert {} == driver.find(ioasid).references
+
+
+# -- lagging and Resync -----------------------------------------------------------------------
+
+
+def test_at_the_bound_the_queue_becomes_one_resync(driver: Driver) -> None:
+    """One message in its hands, the bound in its queue: one more, and a Resync stands for all."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=3)
+    ioasids = [driver.alloc() for _ in range(4)]
+    assert [("ALLOC", each) for each in ioasids] == driver.shown(kvm)
+    first = driver.messages(kvm)[0].seq
+    ioasids.append(driver.alloc())
+    assert Withdraw(kvm, first) == driver.effects[-1]
+    assert [("ALLOC", ioasids[0])] == driver.shown(kvm)
+    ioasids.append(driver.alloc())
+    driver.free(ioasids[0])
+    assert [("ALLOC", ioasids[0])] == driver.shown(kvm)
+    driver.acknowledge(kvm, first, "kvm")
+    resync = driver.resync(kvm)
+    assert ioasids == [each.ioasid for each in resync.ioasids]
+    assert IoasidState.FREE_PENDING is resync.ioasids[0].state
+    assert 1 == driver.figures().free_pending
+    driver.acknowledge(kvm, resync.seq, "kvm")
+    assert ("RECLAIM", ioasids[0]) == driver.shown(kvm)[-1]
+
+
+def test_a_lagging_subscriber_costs_no_memory(driver: Driver) -> None:
+    """However much a lagging subscriber misses, one Resync stands for it."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=1)
+    ioasid = driver.alloc()
+    for _ in range(100):
+        driver.bind(ioasid)
+        driver.ask(Notify(ioasid, FREE))
+        driver.unbind(ioasid)
+    lag = driver.figures().lagging[0]
+    assert (1, 0, 0) == (lag.queued, lag.deferred, lag.folded)
+    driver.finish(kvm, "kvm")
+    assert () == driver.figures().lagging
+
+
+def test_a_resync_shows_an_id_as_of_the_tier(driver: Driver) -> None:
+    """What is on its way through higher tiers is not revealed, and follows as an event."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    bound = driver.bound(spid=1)
+    driver.finish(cpu, "cpu")
+    unbound, freed, plain = driver.bound(spid=2), driver.bound(spid=3), driver.alloc()
+    driver.finish(cpu, "cpu")
+    driver.unbind(unbound)
+    driver.free(freed)
+    fresh = driver.bound(spid=5)
+    late = driver.subscribe("late", priority=DEVICE, replay=True, hold=True)
+    shown = {each.ioasid: (each.state, each.spid) for each in driver.resync(late).ioasids}
+    active = IoasidState.ACTIVE
+    assert {
+        bound: (active, 1),
+        unbound: (active, 2),
+        freed: (active, 3),
+        plain: (active, None),
+        fresh: (active, None),
+    } == shown
+    for ioasid, references in ((bound, 1), (unbound, 1), (freed, 1), (fresh, 0), (plain, 0)):
+        assert references == driver.find(ioasid).references.get("late", 0)
+    driver.finish(cpu, "cpu")
+    assert [("UNBIND", unbound), ("FREE", freed), ("BIND", fresh)] == driver.shown(late)[1:]
+    assert {"late": 1} == driver.find(fresh).references
+    driver.finish(late, "late")
+    assert ("RECLAIM", freed) == driver.shown(late)[-1]
+    assert {} == driver.find(unbound).references
+
+
+def test_a_resync_grants_no_binding_twice(driver: Driver) -> None:
+    """A binding that was granted with its BIND is not granted again by a Resync."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, queue_size=1)
+    ioasids = [driver.bound(spid=spid) for spid in range(4)]
+    driver.acknowledge(kvm, driver.messages(kvm)[0].seq, "kvm")
+    assert 4 == len(driver.resync(kvm).ioasids)
+    driver.finish(kvm, "kvm")
+    assert [{"kvm": 1}] * 4 == [driver.find(each).references for each in ioasids]
+
+
+def test_stale_grants_go_with_the_resync(driver: Driver) -> None:
+    """A grant of a binding that the Resync no longer shows goes when it is acknowledged."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, queue_size=1)
+    ioasid = driver.bound()
+    first = driver.messages(kvm)[0].seq
+    driver.unbind(ioasid)
+    driver.bind(ioasid, 7)
+    driver.unbind(ioasid)
+    driver.bind(ioasid, 8)
+    assert {"kvm": 3} == driver.find(ioasid).references
+    driver.acknowledge(kvm, first, "kvm")
+    resync = driver.resync(kvm)
+    assert [8] == [each.spid for each in resync.ioasids]
+    driver.acknowledge(kvm, resync.seq, "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+
+
+def test_a_resync_leaves_alone_what_is_in_hand(driver: Driver) -> None:
+    """An UNBIND that was set aside keeps its grant until it is acknowledged itself."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, queue_size=1)
+    ioasid = driver.bound()
+    driver.finish(kvm, "kvm")
+    driver.unbind(ioasid)
+    unbind = driver.last(kvm).seq
+    driver.ask(Defer(kvm, unbind), "kvm")
+    for spid in (7, 8):
+        driver.bind(driver.alloc(), spid)
+    driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
+    resync = driver.resync(kvm)
+    driver.acknowledge(kvm, resync.seq, "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.acknowledge(kvm, unbind, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
+def test_who_sets_everything_aside_gets_its_resync_at_once(driver: Driver) -> None:
+    """A subscriber with nothing in its hands is back: its Resync does not wait."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=2)
+    for _ in range(3):
+        driver.alloc()
+        driver.ask(Defer(kvm, driver.last(kvm).seq), "kvm")
+    driver.alloc()
+    assert Withdraw(kvm, None) in driver.effects
+    assert 4 == len(driver.resync(kvm).ioasids)
+    driver.finish(kvm, "kvm")
+    assert () == driver.figures().lagging
+
+
+def test_deferring_the_last_message_in_hand_brings_the_resync(driver: Driver) -> None:
+    """A lagging subscriber that comes back without acknowledging gets its Resync too."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=1)
+    for _ in range(3):
+        driver.alloc()
+    first = driver.messages(kvm)[0].seq
+    driver.ask(Defer(kvm, first), "kvm")
+    assert 3 == len(driver.resync(kvm).ioasids)
+    driver.finish(kvm, "kvm")
+
+
+def test_a_resync_is_replaced_by_the_next(driver: Driver) -> None:
+    """A Resync that waits in a queue at its bound is folded into the next one."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=1, hold=True)
+    ioasid = driver.bound()
+    driver.alloc()
+    first = driver.messages(kvm)[0].seq
+    driver.acknowledge(kvm, first, "kvm")
+    driver.ask(Defer(kvm, driver.messages(kvm)[-1].seq), "kvm")
+    driver.free(ioasid)
+    for _ in range(4):
+        driver.alloc()
+        driver.ask(Defer(kvm, driver.messages(kvm)[-1].seq), "kvm")
+    driver.finish(kvm, "kvm")
+    driver.finish(kvm, "kvm")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+@pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}, {"token": "vm-9"}])
+def test_replay(driver: Driver, scope: dict[str, object]) -> None:
+    """A late subscriber that asks for it starts with a Resync of its scope."""
+    first, second = driver.bound(), driver.alloc(1)
+    number = driver.subscribe("kvm", replay=True, hold=True, **scope)
+    expected = {"": [first, second], "sid": [first], "token": [first]}["".join(scope)]
+    expected = [] if scope == {"token": "vm-9"} else expected
+    assert expected == [each.ioasid for each in driver.resync(number).ioasids]
+    assert [number] == [each.subscription for each in driver.figures().lagging]
+    driver.finish(number, "kvm")
+    assert () == driver.figures().lagging
+    assert ({"kvm": 1} if expected else {}) == driver.find(first).references
+
+
+def test_without_replay_nothing_is_repeated(driver: Driver) -> None:
+    """A late subscriber that does not ask gets neither a Resync nor grants."""
+    ioasid = driver.bound()
+    kvm = driver.subscribe("kvm", hold=True)
+    assert [] == driver.messages(kvm)
+    driver.unbind(ioasid)
+    driver.finish(kvm, "kvm")
+    assert [("UNBIND", ioasid)] == driver.shown(kvm)
+    assert {} == driver.find(ioasid).references
+
+
+# -- holders ----------------------------------------------------------------------------------
+
+
+def crash(driver: Driver, name: str) -> None:
+    """Crash a holder's session."""
+    assert Done() == driver.ask(SuspendSession(), name)
+    driver.refused(SessionEnded, SuspendSession(), name)
+    del driver.sessions[name]
+
+
+def come_back(driver: Driver, name: str) -> SessionOpened:
+    """Open a holder's session again."""
+    opened = expect(SessionOpened, driver.ask(OpenSession(name)))
+    driver.sessions[name] = opened.session
+    return opened
+
+
+def test_names_are_unique_among_live_sessions(driver: Driver) -> None:
+    """A name is taken while a session has it, and free again when the session left."""
+    driver.session("kvm")
+    for name in ("kvm", "host"):
+        driver.refused(HolderLive, OpenSession(name), name=name)
+    driver.ask(CloseSession(), "kvm")
+    driver.refused(SessionEnded, CloseSession(), "kvm", session=driver.sessions["kvm"])
+    assert not come_back(driver, "kvm").resumed
+
+
+def test_a_session_without_anything_leaves_when_it_crashes(driver: Driver) -> None:
+    """Without references and holding subscriptions, a crash is as good as leaving."""
+    kvm = driver.subscribe("kvm", priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasid = driver.bound()
+    crash(driver, "kvm")
+    assert [(kvm, False)] == driver.ended()
+    assert [("BIND", ioasid)] == driver.shown(last)
+    assert not come_back(driver, "kvm").resumed
+    assert (0, 3) == (driver.figures().suspended, driver.figures().sessions)
+
+
+def test_leaving_drops_everything(driver: Driver) -> None:
+    """A session that is closed acknowledges all and drops its references and grants."""
+    driver.subscribe("kvm", sid=0, hold=True)
+    ioasid = driver.bound()
+    driver.ask(Get(ioasid), "kvm")
+    driver.free(ioasid)
+    driver.ask(CloseSession(), "kvm")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_a_suspended_holder_keeps_its_ids(driver: Driver) -> None:
+    """After a crash references stay, FREEs stay unacknowledged, IDs stay in quarantine."""
+    kvm = driver.subscribe("kvm", sid=0, hold=True)
+    granted, taken, told = driver.bound(), driver.alloc(), driver.alloc()
+    driver.ask(Get(taken), "kvm")
+    driver.free(told)
+    crash(driver, "kvm")
+    assert [(kvm, False)] == driver.ended()
+    assert 1 == driver.figures().suspended
+    for ioasid in (granted, taken):
+        assert not driver.free(ioasid)
+        assert {"kvm": 1} == driver.find(ioasid).references
+    assert 3 == driver.figures().free_pending
+    before = len(driver.effects)
+    fresh = driver.alloc()
+    assert fresh not in (granted, taken, told)
+    assert before == len(driver.effects)
+
+
+def test_the_return_starts_with_a_resync(driver: Driver) -> None:
+    """Who comes back is told what it still has, and everything that it missed, at once."""
+    terms = {"sid": 0, "hold": True, "priority": DEVICE}
+    kvm = driver.subscribe("kvm", **terms)
+    bound, freed = driver.bound(spid=1), driver.alloc()
+    driver.ask(Get(freed), "kvm")
+    driver.ask(Get(freed), "kvm")
+    crash(driver, "kvm")
+    driver.unbind(bound)
+    driver.free(freed)
+    missed = driver.bound(spid=2)
+    assert {"kvm": 1} == driver.find(missed).references
+    assert SessionOpened(3, True, ((freed, 2),)) == come_back(driver, "kvm")
+    assert Subscribed(kvm, True) == driver.ask(Subscribe(**terms, queue_size=7), "kvm")  # type: ignore[arg-type]
+    resync = driver.resync(kvm)
+    assert [(bound, None), (freed, None), (missed, 2)] == [
+        (each.ioasid, each.spid) for each in resync.ioasids
+    ]
+    assert {"kvm": 1} == driver.find(bound).references
+    driver.acknowledge(kvm, resync.seq, "kvm")
+    assert {} == driver.find(bound).references
+    assert {"kvm": 1} == driver.find(missed).references
+    for _ in range(2):
+        driver.ask(Put(freed), "kvm")
+    driver.refused(UnknownIoasid, Free(freed))
+
+
+def test_a_suspended_subscriber_holds_up_the_tiers_below(driver: Driver) -> None:
+    """What a suspended subscriber would be told stays unacknowledged until it is back."""
+    terms = {"kinds": BINDING, "priority": CPU, "hold": True}
+    cpu = driver.subscribe("cpu", **terms)
+    last = driver.subscribe("last", kinds=BINDING)
+    crash(driver, "cpu")
+    ioasid = driver.bound()
+    assert [] == driver.messages(last)
+    come_back(driver, "cpu")
+    driver.ask(Subscribe(**terms), "cpu")  # type: ignore[arg-type]
+    assert [] == driver.messages(last)
+    driver.finish(cpu, "cpu")
+    assert [("BIND", ioasid)] == driver.shown(last)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"kinds": frozenset(EventKind)}, {"priority": DEVICE}, {"hold": False}]
+)
+def test_a_subscription_is_taken_up_on_its_terms(
+    driver: Driver, changed: dict[str, object]
+) -> None:
+    """What was folded was chosen by the old terms: others are refused until it is unsubscribed."""
+    terms: dict[str, object] = {"sid": 0, "kinds": BINDING, "priority": CPU, "hold": True}
+    kvm = driver.subscribe("kvm", **terms)
+    crash(driver, "kvm")
+    come_back(driver, "kvm")
+    request = Subscribe(**{**terms, **changed})  # type: ignore[arg-type]
+    driver.refused(InvalidArgument, request, "kvm", argument=next(iter(changed)))
+    driver.ask(Unsubscribe(kvm), "kvm")
+    assert not expect(Subscribed, driver.ask(request, "kvm")).resumed
+
+
+@pytest.mark.parametrize("suspended", [False, True])
+def test_evict(driver: Driver, suspended: bool) -> None:
+    """An evicted holder is dead: its events acknowledged, its references dropped."""
+    driver.subscribe("kvm", sid=0, hold=True, priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasid = driver.bound()
+    driver.ask(Get(ioasid), "kvm")
+    if suspended:
+        crash(driver, "kvm")
+    assert Done() == driver.ask(Evict("kvm"))
+    assert {} == driver.find(ioasid).references
+    assert [("BIND", ioasid)] == driver.shown(last)
+    driver.refused(UnknownHolder, Evict("kvm"), name="kvm")
+    if not suspended:
+        driver.refused(SessionEnded, Get(ioasid), "kvm")
+    assert not come_back(driver, "kvm").resumed
+
+
+def test_a_holder_may_evict_itself(driver: Driver) -> None:
+    """Evicting oneself is leaving."""
+    driver.ask(Evict("kvm"), "kvm")
+    driver.refused(SessionEnded, Evict("kvm"), "kvm")
+
+
+def test_detach_keeps_what_holds(driver: Driver) -> None:
+    """The crash of one consumer suspends its holding subscription, and no other."""
+    kvm = driver.subscribe("kvm", sid=0, hold=True)
+    other = driver.subscribe("kvm", sid=1)
+    ioasid = driver.bound()
+    assert Done() == driver.ask(Detach(kvm), "kvm")
+    assert Done() == driver.ask(Detach(kvm), "kvm")
+    assert [(kvm, False)] == driver.ended()
+    driver.unbind(ioasid)
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.alloc(1)
+    assert 1 == len(driver.messages(other))
+    lag = driver.figures().lagging[0]
+    assert (kvm, False, 0) == (lag.subscription, lag.attached, lag.queued)
+    assert Subscribed(kvm, True) == driver.ask(Subscribe(sid=0, hold=True), "kvm")
+    assert 1 == len(driver.resync(kvm).ioasids)
+    driver.finish(kvm, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
+def test_detach_keeps_what_a_holder_of_references_was_told(driver: Driver) -> None:
+    """A subscription without hold is kept as well, if its holder has references."""
+    kvm = driver.subscribe("kvm", sid=0)
+    ioasid = driver.alloc()
+    driver.ask(Get(ioasid), "kvm")
+    driver.ask(Detach(kvm), "kvm")
+    driver.free(ioasid)
+    driver.ask(Put(ioasid), "kvm")
+    assert IoasidState.FREE_PENDING is driver.find(ioasid).state
+    assert Subscribed(kvm, True) == driver.ask(Subscribe(sid=0), "kvm")
+    driver.finish(kvm, "kvm")
+    driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_detach_ends_what_has_nothing_to_keep(driver: Driver) -> None:
+    """Without hold and references, a detached subscription ends."""
+    kvm = driver.subscribe("kvm", sid=0)
+    ioasid = driver.alloc()
+    driver.free(ioasid)
+    driver.ask(Detach(kvm), "kvm")
+    driver.refused(UnknownIoasid, Free(ioasid))
+    driver.refused(UnknownSubscription, Detach(kvm), "kvm", subscription=kvm)
+
+
+def test_a_suspended_set_subscription_ends_with_its_set(driver: Driver) -> None:
+    """A set that goes takes the subscriptions of its number along, suspended ones too."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True)
+    driver.session("other")
+    driver.ask(Get(driver.alloc(1)), "kvm")
+    crash(driver, "kvm")
+    driver.ask(FreeSet(0))
+    come_back(driver, "kvm")
+    driver.refused(UnknownSet, Subscribe(sid=0, kinds=BINDING, hold=True), "kvm", sid=0)
+    driver.refused(UnknownSubscription, Unsubscribe(kvm), "kvm")
+
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+def test_lag_is_shown_by_name_and_age(driver: Driver) -> None:
+    """A subscriber that hangs shows up with its scope, what waits for it and for how long."""
+    for by, scope in (("vtd", {}), ("kvm", {"sid": 0}), ("vdcm", {"token": "vm-1"})):
+        driver.subscribe(by, **scope, queue_size=2, acknowledge_within=5)
+    assert () == driver.figures().lagging
+    driver.core.tick(100)
+    driver.alloc()
+    driver.core.tick(103.0)
+    driver.alloc()
+    driver.finish(1, "vtd")
+    driver.core.tick(104.5)
+    assert [False, False] == [each.overdue for each in driver.figures().lagging]
+    driver.core.tick(105.5)
+    kvm, vdcm = driver.core.lagging()
+    assert ("kvm", "set 0", LAST, True, 2, 0, 0, 5.5, True) == (
+        kvm.holder,
+        kvm.scope,
+        kvm.priority,
+        kvm.attached,
+        kvm.queued,
+        kvm.deferred,
+        kvm.folded,
+        kvm.oldest_age,
+        kvm.overdue,
+    )
+    assert ("vdcm", "token 'vm-1'") == (vdcm.holder, vdcm.scope)
+    driver.alloc()
+    assert "the system" == driver.core.lagging()[0].scope
+
+
+def test_folded_events_keep_their_age(driver: Driver) -> None:
+    """What waits in a Resync, and the Resync itself, are as old as the oldest event in them."""
+    kvm = driver.subscribe("kvm", sid=0, queue_size=1, acknowledge_within=5)
+    driver.core.tick(10)
+    for _ in range(3):
+        driver.alloc()
+    first = driver.messages(kvm)[0].seq
+    driver.core.tick(20)
+    driver.acknowledge(kvm, first, "kvm")
+    lag = driver.core.lagging()[0]
+    assert (10.0, True) == (lag.oldest_age, lag.overdue)
+    driver.finish(kvm, "kvm")
+    assert () == driver.core.lagging()
+
+
+def test_never_overdue(driver: Driver) -> None:
+    """A subscriber without a deadline may take for ever."""
+    driver.subscribe("kvm", sid=0, acknowledge_within=None)
+    driver.alloc()
+    driver.core.tick(1e9)
+    assert [False] == [each.overdue for each in driver.core.lagging()]
+
+
+def test_fan_out_is_in_order_of_subscription(driver: Driver) -> None:
+    """Within a tier, who subscribed first is served first, whatever the scope."""
+    numbers = [
+        driver.subscribe("a", sid=0),
+        driver.subscribe("b"),
+        driver.subscribe("c", token="vm-1"),
+        driver.subscribe("d"),
+    ]
+    before = len(driver.effects)
+    driver.alloc()
+    assert numbers == [
+        each.subscription for each in driver.effects[before:] if isinstance(each, Deliver)
+    ]

@@ -1,0 +1,162 @@
+"""The ID space against a plain set: the same answers, at every edge of a word and a block."""
+
+import random
+from itertools import pairwise
+
+import pytest
+
+from ioasid.core._space import FULL, SHIFT, WORD_BITS, IdSpace, bits, lowest_zero, ones, runs
+
+BLOCK = WORD_BITS * WORD_BITS
+TOP = 2**32 - 2
+"""The highest ID there may be."""
+
+EDGES = [
+    edge + offset
+    for edge in (0, WORD_BITS, 2 * WORD_BITS, BLOCK, 3 * BLOCK, 2**31, TOP - WORD_BITS)
+    for offset in (-1, 0, 1)
+    if edge + offset >= 0
+]
+
+
+def release(space: IdSpace, ioasid: int) -> None:
+    """Release one ID."""
+    space.release(ioasid >> SHIFT, 1 << (ioasid % WORD_BITS))
+
+
+def take_range(space: IdSpace, first: int, last: int, sid: int = 0) -> list[tuple[int, int]]:
+    """Take a range; returns the words that it touched."""
+    return list(space.take_range(first, last, sid))
+
+
+@pytest.mark.parametrize("word", [0, 1, 2, 0b1011, FULL >> 1, FULL, 1 << 1023, (1 << 512) - 1])
+def test_words(word: int) -> None:
+    """Zeros, ones and runs of a word are those that its digits show."""
+    digits = f"{word:b}"[::-1]
+    assert (digits + "0").index("0") == lowest_zero(word)
+    positions = [position for position, digit in enumerate(digits) if digit == "1"]
+    assert positions == list(ones(word))
+    assert positions == [
+        position for first, length in runs(word) for position in range(first, first + length)
+    ]
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 1023), (5, 9), (1023, 1023)])
+def test_bits(first: int, last: int) -> None:
+    """A span of bits has both its ends."""
+    assert sum(1 << position for position in range(first, last + 1)) == bits(first, last)
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_edges(edge: int) -> None:
+    """An ID at an edge is taken, found, passed over and released like any other."""
+    space = IdSpace()
+    assert space.owner(edge) is None
+    space.take(edge, 7)
+    assert 7 == space.owner(edge)
+    assert edge + 1 == space.lowest_free(edge, edge + 1)
+    assert space.lowest_free(edge, edge) is None
+    assert not space.is_free(max(edge - 1, 0), edge + 1)
+    assert space.is_free(edge + 1, edge + 2 * WORD_BITS)
+    release(space, edge)
+    assert space.owner(edge) is None
+    assert edge == space.lowest_free(edge, edge)
+    assert IdSpace() == space
+
+
+@pytest.mark.parametrize("edge", [edge for edge in EDGES if edge > 0])
+@pytest.mark.parametrize("length", [1, 2, WORD_BITS - 1, WORD_BITS, WORD_BITS + 1, 3 * WORD_BITS])
+def test_ranges_at_edges(edge: int, length: int) -> None:
+    """A range across an edge is one range, and leaves nothing behind when it is released."""
+    space = IdSpace()
+    first = max(edge - length // 2, 0)
+    last = min(first + length - 1, TOP)
+    assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
+    touched = take_range(space, first, last, 3)
+    assert last - first + 1 == sum(gained.bit_count() for _, gained in touched)
+    assert [3, 3] == [space.owner(first), space.owner(last)]
+    assert space.lowest_free(first, last) is None
+    assert space.lowest_ranges(1, first, last) is None
+    for word, gained in touched:
+        space.release(word, gained)
+    assert space.is_free(first, last)
+
+
+def test_full_words_and_blocks_are_passed_over() -> None:
+    """Behind whole blocks that are taken, the next free ID is found, and again after a release."""
+    space = IdSpace()
+    take_range(space, 0, 2 * BLOCK + 5 * WORD_BITS + 2)
+    assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(0, TOP)
+    for hole in (0, WORD_BITS - 1, BLOCK - 1, BLOCK, BLOCK + 3 * WORD_BITS, 2 * BLOCK):
+        release(space, hole)
+        assert hole == space.lowest_free(0, TOP)
+        assert hole == space.lowest_free(hole, TOP)
+        assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(hole + 1, TOP)
+        space.take(hole, 0)
+
+
+def test_holes_become_ranges() -> None:
+    """Free IDs between taken ones are answered as ranges, lowest first, all or none."""
+    space = IdSpace()
+    for first, last in ((0, 0), (3, 4), (1000, 1030), (2048, 3071)):
+        take_range(space, first, last)
+    expected = [(1, 2), (5, 999), (1031, 2047), (3072, 3080)]
+    wanted = sum(last - first + 1 for first, last in expected)
+    assert expected == space.lowest_ranges(wanted, 0, TOP)
+    assert expected == space.lowest_ranges(wanted, 0, 3080)
+    assert space.lowest_ranges(wanted, 0, 3079) is None
+    assert space.lowest_ranges(wanted + 1, 0, 3080) is None
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_against_a_plain_set(seed: int) -> None:
+    """Random requests are answered as a dict and a search from the low end would."""
+    choose = random.Random(seed)
+    base = choose.choice((0, WORD_BITS - 40, BLOCK - 300, 2**31 - 700, TOP - 900))
+    span = choose.choice((60, 900, 2500))
+    span = min(span, TOP - base + 1)
+    space = IdSpace()
+    model: dict[int, int] = {}
+
+    def free_ids(low: int, high: int) -> list[int]:
+        return [ioasid for ioasid in range(low, high + 1) if ioasid not in model]
+
+    for _ in range(250):
+        low = base + choose.randrange(span)
+        high = choose.randrange(low, base + span)
+        sid = choose.randrange(2**32 - 1)
+        free = free_ids(low, high)
+        assert (free[0] if free else None) == space.lowest_free(low, high)
+        assert (len(free) == high - low + 1) == space.is_free(low, high)
+        match choose.randrange(4):
+            case 0 if free:
+                space.take(free[0], sid)
+                model[free[0]] = sid
+            case 1:
+                wanted = choose.randrange(1, span)
+                ranges = space.lowest_ranges(wanted, low, high)
+                if ranges is None:
+                    assert wanted > len(free)
+                    continue
+                got = [each for first, last in ranges for each in range(first, last + 1)]
+                assert free[:wanted] == got
+                assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
+                for first, last in ranges:
+                    take_range(space, first, last, sid)
+                model.update(dict.fromkeys(got, sid))
+            case 2 if model:
+                released = choose.choice(sorted(model))
+                release(space, released)
+                del model[released]
+            case 3:
+                for released in [ioasid for ioasid in model if low <= ioasid <= high]:
+                    release(space, released)
+                    del model[released]
+            case _:
+                pass
+        for ioasid in choose.sample(range(base, base + span), 10):
+            assert model.get(ioasid) == space.owner(ioasid)
+    for ioasid in model:
+        release(space, ioasid)
+    assert space.is_free(base, base + span)
+    assert base == space.lowest_free(base, TOP)

@@ -1,0 +1,272 @@
+"""Messages as bytes: there and back in both formats, and nothing else gets in."""
+
+import contextlib
+import json
+import random
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from ioasid.core import (
+    Alloc,
+    Allocator,
+    AllocSet,
+    Done,
+    Find,
+    IoasidError,
+    MalformedMessage,
+    NotOfThisSet,
+    Refused,
+    Request,
+    TakeStatistics,
+    UnknownToken,
+    WireFormat,
+    WouldDeadlock,
+    decode_answer,
+    decode_request,
+    decode_snapshot,
+    encode,
+    error_of,
+    refusal_of,
+)
+from tests.core.examples import ANSWERS, REQUESTS
+from tests.core.helpers import Driver
+from tests.core.invariants import check_state
+from tests.core.test_errors import CONCRETE, facts
+
+Decoder = Callable[..., Any]
+DECODERS: list[Decoder] = [decode_request, decode_answer, decode_snapshot]
+FORMATS = list(WireFormat)
+
+
+def name(message: object) -> str:
+    """The name of a message's type."""
+    return type(message).__name__
+
+
+def pack(value: object, wire_format: WireFormat) -> bytes:
+    """Any value in a wire format."""
+    return (
+        msgspec.json.encode(value)
+        if wire_format is WireFormat.JSON
+        else msgspec.msgpack.encode(value)
+    )
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("request_", REQUESTS, ids=name)
+def test_requests(request_: Request, wire_format: WireFormat) -> None:
+    """Every request comes back equal, and is no answer."""
+    data = encode(request_, wire_format)
+    assert request_ == decode_request(data, wire_format)
+    for decode in (decode_answer, decode_snapshot):
+        with pytest.raises(MalformedMessage):
+            decode(data, wire_format)
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("answer", ANSWERS, ids=name)
+def test_answers(answer: Any, wire_format: WireFormat) -> None:
+    """Every answer comes back equal, and is no request."""
+    data = encode(answer, wire_format)
+    assert answer == decode_answer(data, wire_format)
+    with pytest.raises(MalformedMessage, match="not a valid request"):
+        decode_request(data, wire_format)
+
+
+def test_msgpack_is_the_default() -> None:
+    """What names no format is msgpack."""
+    assert encode(Done(), WireFormat.MSGPACK) == encode(Done())
+    assert Find(1) == decode_request(encode(Find(1)))
+    assert Done() == decode_answer(encode(Done()))
+
+
+def test_json_is_for_people() -> None:
+    """The type stands in the field `type`, and what is left out has its default."""
+    assert {"type": "Alloc", "sid": 3, "min": 1, "max": None, "data": None} == json.loads(
+        encode(Alloc(3), WireFormat.JSON)
+    )
+    assert Alloc(3) == decode_request(b'{"type": "Alloc", "sid": 3}', WireFormat.JSON)
+
+
+MALFORMED: list[Any] = [
+    None,
+    7,
+    "Alloc",
+    [],
+    {},
+    {"type": "Alloc"},
+    {"type": "Nothing"},
+    {"type": 7},
+    {"sid": 0},
+    {"type": "Alloc", "sid": "0"},
+    {"type": "Alloc", "sid": True},
+    {"type": "Alloc", "sid": 1.5},
+    {"type": "Alloc", "sid": None},
+    {"type": "Alloc", "sid": 0, "data": True},
+    {"type": "Alloc", "sid": 0, "surprise": 1},
+    {"type": "Free", "ioasid": 1, "wait": 1},
+    {"type": "AllocSet", "token": 7},
+    {"type": "AllocSet", "token_type": "PASID"},
+    {"type": "Subscribe", "kinds": ["BIND", "BOUND"]},
+    {"type": "Subscribe", "priority": "cpu"},
+    {"type": "Event", "seq": 1, "kind": "BIND", "ioasid": "1", "sid": 0},
+    {"type": "Resync", "seq": 1, "ioasids": [[1, 0]]},
+    {"type": "Resync", "seq": 1, "ioasids": [[1, 0, None, "ACTIVE", None, None, 1]]},
+    {"type": "Message"},
+]
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_malformed(decode: Decoder, wire_format: WireFormat) -> None:
+    """EBADMSG: wrong types, unknown or missing fields, unknown tags; never another exception."""
+    for value in MALFORMED:
+        with pytest.raises(MalformedMessage):
+            decode(pack(value, wire_format), wire_format)
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\xc1",
+        b"{",
+        b'{"type": "TakeStatistics"',
+        b'{"type": "TakeStatistics"} {}',
+        b'{"type": "FindSet", "token": "\xff"}',
+        b'{"type": "FindSid", "ioasid": 1e999}',
+        b"[" * 10_000,
+        b"\x91" * 10_000,
+        b'{"a":' * 5_000,
+        "{}",
+        None,
+        7,
+        [],
+    ],
+    ids=lambda each: repr(each)[:20],
+)
+def test_no_bytes_of_this_protocol(decode: Decoder, wire_format: WireFormat, data: Any) -> None:
+    """EBADMSG: truncated, nested without end, not UTF-8, not bytes."""
+    with pytest.raises(MalformedMessage):
+        decode(data, wire_format)
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_damaged_messages(wire_format: WireFormat) -> None:
+    """Flipped and missing bytes make another message or a malformed one, and nothing worse."""
+    choose = random.Random(1)
+    core = Allocator(64)
+    for message in REQUESTS * 20:
+        data = bytearray(encode(message, wire_format))
+        for _ in range(choose.randrange(1, 3)):
+            data[choose.randrange(len(data))] = choose.randrange(256)
+        if choose.random() < 0.2:
+            del data[choose.randrange(len(data)) :]
+        if not core.snapshot().holders:
+            core = Allocator(64)
+        with contextlib.suppress(IoasidError):
+            core.handle(core.session, decode_request(bytes(data), wire_format))
+        check_state(core)
+
+
+@pytest.mark.parametrize("unknown", ["yaml", "", None, 7])
+def test_unknown_formats(unknown: Any) -> None:
+    """EBADMSG: a format that there is not."""
+    with pytest.raises(MalformedMessage, match="no wire format"):
+        encode(Done(), unknown)
+    for decode in DECODERS:
+        with pytest.raises(MalformedMessage, match="no wire format"):
+            decode(b"", unknown)
+
+
+@pytest.mark.parametrize("stranger", [None, 7, "Done", {"type": "Done"}, Done, object()])
+def test_strangers_are_not_encoded(stranger: Any) -> None:
+    """EBADMSG: only messages have a form on a wire."""
+    with pytest.raises(MalformedMessage, match="is no message"):
+        encode(stranger)
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize(
+    "message",
+    [Find(object()), Find(2**70), AllocSet("\ud800"), Alloc(0, data=lambda: None)],  # type: ignore[arg-type]
+)
+def test_fields_without_a_form(message: Request, wire_format: WireFormat) -> None:
+    """A field that holds what has no form is EBADMSG, or comes back as it was."""
+    try:
+        data = encode(message, wire_format)
+    except MalformedMessage:
+        return
+    assert message == decode_request(data, wire_format)
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+@pytest.mark.parametrize("kind", CONCRETE)
+def test_errors_travel(kind: type[IoasidError], wire_format: WireFormat) -> None:
+    """A refusal says all that the error says, and makes an error of the same type and facts."""
+    error = kind(**facts(kind))
+    refused = refusal_of(error)
+    assert (kind.__name__, error.code, error.message) == (
+        refused.error,
+        refused.code,
+        refused.message,
+    )
+    again = decode_answer(encode(refused, wire_format), wire_format)
+    assert isinstance(again, Refused)
+    made = error_of(again)
+    assert (kind, facts(kind), str(error)) == (
+        type(made),
+        {each: getattr(made, each) for each in facts(kind)},
+        str(made),
+    )
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Refused("Nothing", "ENOENT", "", {}),
+        Refused("Exception", "ENOENT", "", {}),
+        Refused("__doc__", "ENOENT", "", {}),
+        Refused("define", "ENOENT", "", {}),
+        Refused("UnknownToken", "ENOENT", "", {}),
+        Refused("UnknownToken", "ENOENT", "", {"token": 7}),
+        Refused("UnknownToken", "ENOENT", "", {"token": "x", "more": 1}),
+        Refused("NotOfThisSet", "EACCES", "", {"ioasid": 1, "sid": "x"}),
+        Refused("NotOfThisSet", "EACCES", "", {"ioasid": 1, "sid": True}),
+    ],
+    ids=lambda each: f"{each.error}-{len(each.facts)}",
+)
+def test_refusals_of_nothing(refused: Refused) -> None:
+    """EBADMSG: a refusal that names no error, or whose facts are not its own."""
+    with pytest.raises(MalformedMessage):
+        error_of(refused)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (NotOfThisSet(1, 2), "EACCES"),
+        (UnknownToken("x"), "ENOENT"),
+        (WouldDeadlock("kvm", 1, "it waits"), "EDEADLK"),
+    ],
+)
+def test_codes_travel(error: IoasidError, code: str) -> None:
+    """A peer in another language reads the errno's name."""
+    assert code == json.loads(encode(refusal_of(error), WireFormat.JSON))["code"]
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_a_conversation(wire_format: WireFormat) -> None:
+    """A whole exchange may go over a wire; what arrives is what was sent."""
+    driver = Driver()
+    for request in (AllocSet("vm-1", 5), Alloc(0), Find(1), TakeStatistics()):
+        arrived = decode_request(encode(request, wire_format), wire_format)
+        reply = driver.ask(arrived)
+        assert reply is not None
+        assert reply == decode_answer(encode(reply, wire_format), wire_format)
