@@ -338,9 +338,10 @@ async def open_allocator(
 
     `capacity` is the number of IDs, 1..2^32-1, 2^20 unless told (`install_capacity` changes it
     before use). `holder` names the first session. `snapshot` goes on from a state taken before:
-    its holders are suspended until sessions of their names come back, and the first session comes
-    back as `holder`. `mailbox_size` bounds the requests decided in one batch, 1 or more; who asks
-    beyond that waits its turn. `observer` is called with every decision.
+    its holders crashed, so those with references or holding subscriptions are suspended until
+    sessions of their names come back and the rest left; the first session comes back as `holder`.
+    `mailbox_size` bounds the requests decided in one batch, 1 or more; who asks beyond that waits
+    its turn. `observer` is called with every decision.
 
     Leaving the scope ends the allocator: in order, everything asked before is answered; with an
     exception or a cancellation, at once. Whoever is still waiting gets `AllocatorClosed`. An

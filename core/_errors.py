@@ -188,7 +188,7 @@ class NotReserved(InvalidRequest):
 class MalformedMessage(IoasidError):
     """EBADMSG: bytes or an object that are no message of this protocol; the sender's mistake.
 
-    `direction` is "request" or "answer", `reason` what the decoder met.
+    `direction` is "request", "answer", "snapshot" or "message", `reason` what was met.
     """
 
     errno: ClassVar[int] = _errno.EBADMSG
@@ -403,7 +403,7 @@ class SetFreePending(Busy):
 
 @define
 class IoasidFreePending(Busy):
-    """EBUSY: the ID was freed and is in quarantine; only put and find are left."""
+    """EBUSY: the ID was freed and is in quarantine; put, find and a silent detach_spid are left."""
 
     ioasid: int
 

@@ -589,8 +589,9 @@ class LaggingSubscriber(Struct, frozen=True, gc=False, forbid_unknown_fields=Tru
     """A subscriber with messages it has not acknowledged.
 
     `queued` messages wait for it or are in its hands (`deferred` of them set aside), `folded`
-    events wait in a Resync; the oldest of them, `oldest_seq`, was offered `oldest_age` seconds
-    ago, and it is `overdue` past its deadline. A subscriber that is not `attached` crashed.
+    staged events wait for a Resync; the oldest of them, `oldest_seq`, was offered `oldest_age`
+    seconds ago, and it is `overdue` past its deadline. A subscriber that is not `attached`
+    crashed.
     """
 
     holder: str
@@ -610,9 +611,10 @@ class LaggingSubscriber(Struct, frozen=True, gc=False, forbid_unknown_fields=Tru
 class Statistics(Message, frozen=True):
     """The allocator's figures, all taken at once.
 
-    `seq` is the number of the last message to subscribers, `under_way` the number of staged
-    events that somebody has yet to acknowledge, `mailbox` and `mailbox_waiting` the requests
-    that were admitted to the mailbox and those that await their turn (0 for a bare core).
+    `seq` is the number of the last event or Resync, `under_way` the number of staged events in
+    the chains of their IDs (not yet acknowledged by all, or behind one that is not), `mailbox`
+    and `mailbox_waiting` the requests that were admitted to the mailbox and those that await
+    their turn (0 for a bare core).
     """
 
     capacity: int
@@ -644,7 +646,9 @@ class Refused(Message, frozen=True):
 class Event(Message, frozen=True):
     """Something happened to an IOASID; everything a subscriber needs to know of it.
 
-    `seq` grows with every message to subscribers. `spid` and `data` are the ID's at that time.
+    `seq` numbers events and Resyncs in the order in which they came about. The events of one ID
+    arrive in that order; one that was still on its way through higher tiers arrives after a
+    Resync with a higher number. `spid` and `data` are the ID's when it came about.
     `publisher` names the holder whose own `notify` this is; `None` is the allocator itself.
     """
 

@@ -112,7 +112,7 @@ def refusal_of(error: IoasidError) -> Refused:
 
 
 def error_of(refused: Refused) -> IoasidError:
-    """Turn a refusal into the error again, equal in type and facts.
+    """Turn a refusal into the error again, of the same type and with the same facts.
 
     Raises `MalformedMessage` if it names no error of this project or the facts are not its own.
     """

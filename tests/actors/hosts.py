@@ -1,0 +1,247 @@
+"""What the tests of the device actors share: a witness of what happens, and what must be left."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeAlias, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
+
+from ioasid.actors import ActorCrashed, Decision, Host, Step, Vm, open_host
+from ioasid.core import (
+    Alloc,
+    Allocated,
+    Allocator,
+    EventKind,
+    IoasidError,
+    IoasidRecord,
+    IoasidState,
+    Message,
+    Priority,
+    Resync,
+    UnknownIoasid,
+)
+from tests.core.invariants import check_state
+
+T = TypeVar("T")
+Call: TypeAlias = Callable[[], Awaitable[object]]
+
+QUOTA = 8
+SYSTEM_QUOTA = 4
+CAPACITY = 64
+
+
+class Planted(Exception):
+    """What an actor crashes with where a test plants a fault."""
+
+
+class Witness:
+    """Observes a host: every step and decision in order, the references of every ID.
+
+    `fault` is asked at every step whether the actor is to crash there.
+    """
+
+    def __init__(self, fault: Callable[[Step], bool] = lambda _: False) -> None:
+        self.fault = fault
+        self.seen: list[Decision | Step] = []
+        self.counts: dict[int, list[int]] = {}
+        """The reference count of every ID, each time that it changed, over all its lives."""
+
+    def __call__(self, seen: Decision | Step) -> None:
+        """Note it."""
+        self.seen.append(seen)
+        if isinstance(seen, Step):
+            if self.fault(seen):
+                raise Planted(seen.actor)
+            return
+        if isinstance(seen.request, Alloc) and isinstance(seen.answer, Allocated):
+            self.counts.setdefault(seen.answer.ioasid, [])
+        for ioasid, counts in self.counts.items():
+            record = seen.find(ioasid)
+            count = 0 if record is None else record.reference_count
+            if not counts or counts[-1] != count:
+                counts.append(count)
+
+    def steps(self, *kinds: type[Message]) -> list[tuple[str, Message]]:
+        """The steps of these kinds, in order, with the actor of each."""
+        return [
+            (each.actor, each.message)
+            for each in self.seen
+            if isinstance(each, Step) and isinstance(each.message, kinds)
+        ]
+
+    def told(self, kind: EventKind, ioasid: int) -> list[str]:
+        """Who was told that this happened to the ID, in order."""
+        return [
+            holder
+            for each in self.seen
+            if isinstance(each, Decision)
+            for holder, message in each.told
+            if not isinstance(message, Resync) and (message.kind, message.ioasid) == (kind, ioasid)
+        ]
+
+    def resyncs(self, actor: str) -> int:
+        """How many Resyncs an actor took up."""
+        return sum(each[0] == actor for each in self.steps(Resync))
+
+
+def fault_at(actor: str, kind: type[Message], times: int = 1) -> Callable[[Step], bool]:
+    """A fault for a `Witness`: the actor crashes the first times it takes up or reports this."""
+    left = times
+
+    def fault(step: Step) -> bool:
+        nonlocal left
+        if left and step.actor == actor and isinstance(step.message, kind):
+            left -= 1
+            return True
+        return False
+
+    return fault
+
+
+async def settle() -> None:
+    """Wait until every task waits."""
+    # On asyncio, `wait_all_tasks_blocked` sleeps between its looks; most is over before the first.
+    for _ in range(100):
+        await checkpoint()
+    await anyio.wait_all_tasks_blocked()
+
+
+@asynccontextmanager
+async def a_host(
+    witness: Witness | None = None, *, max_restarts: int = 3, capacity: int = CAPACITY
+) -> AsyncIterator[tuple[Host, Vm]]:
+    """Open a host with the devices "dsa0" and "dsa1" and the VM "vm-1"."""
+    async with open_host(
+        capacity=capacity,
+        system_quota=SYSTEM_QUOTA,
+        observer=witness,
+        max_restarts=max_restarts,
+    ) as host:
+        await host.add_device("dsa0")
+        await host.add_device("dsa1")
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        yield host, vm
+
+
+async def dma_in_flight(host: Host, vm: Vm, gpasid: int = 101) -> tuple[int, int]:
+    """Let a VM use a new ID on "dsa0"; returns the ID and the transfer in flight."""
+    pasid = await vm.alloc()
+    await vm.bind("dsa0", pasid, gpasid)
+    assert pasid == await vm.program("dsa0", gpasid)
+    return pasid, await vm.submit("dsa0", gpasid)
+
+
+async def count(host: Host, pasid: int) -> int:
+    """The reference count of an ID, 0 when it is reclaimed."""
+    try:
+        return (await host.allocator.find(pasid)).reference_count
+    except UnknownIoasid:
+        return 0
+
+
+async def record_of(host: Host, pasid: int) -> IoasidRecord | None:
+    """The record of an ID, `None` when it is reclaimed."""
+    try:
+        return await host.allocator.find(pasid)
+    except UnknownIoasid:
+        return None
+
+
+async def is_quarantined(host: Host, pasid: int) -> bool:
+    """Whether an ID was freed and is not reclaimed."""
+    record = await record_of(host, pasid)
+    return record is not None and record.state is IoasidState.FREE_PENDING
+
+
+async def sure(call: Callable[[], Awaitable[T]], *done: type[IoasidError]) -> T | None:
+    """Ask until nobody crashes over it; errors of the kinds `done` say that it was done before."""
+    while True:
+        try:
+            return await call()
+        except ActorCrashed:
+            continue
+        except done:
+            return None
+
+
+@asynccontextmanager
+async def stuck_at(host: Host, priority: Priority) -> AsyncIterator[None]:
+    """Keep the events of every ID from passing a tier, while the scope lasts."""
+    async with (
+        host.allocator.session("stuck") as session,
+        session.subscribe(
+            kinds={EventKind.BIND, EventKind.UNBIND, EventKind.FREE}, priority=priority
+        ) as events,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def keep_all() -> None:
+            async for each in events:
+                events.defer(each)
+
+        tasks.start_soon(keep_all)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+class Asked:
+    """What asks in the background came to: an answer or the type of an error, by name."""
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self.came_to: dict[str, object] = {}
+
+    async def ask(self, name: str, call: Call) -> None:
+        """Ask in a task of its own, and return when everybody waits."""
+
+        async def ask() -> None:
+            try:
+                self.came_to[name] = await call()
+            except IoasidError as error:
+                self.came_to[name] = type(error)
+
+        self._tasks.start_soon(ask)
+        await settle()
+
+
+def core_of(host: Host) -> Allocator:
+    """The state machine behind a host, to look at what no request shows."""
+    return host.allocator._actor.core
+
+
+async def check_host(host: Host) -> None:
+    """Assert what has to hold at any quiet moment: who may reach an ID, references it."""
+    check_state(core_of(host))
+    iommu = host.vtd.iommu
+    expected: dict[int, dict[str, int]] = {}
+    for ioasid in iommu.programmed():
+        expected.setdefault(ioasid, {})["vtd"] = 1
+    for vdcm in host.devices.values():
+        for ioasid in vdcm.device.contexts:
+            expected.setdefault(ioasid, {})[vdcm.holder] = 1
+    for vm in host.vms.values():
+        for ioasid in vm.kvm.table.values():
+            expected.setdefault(ioasid, {})[vm.kvm.holder] = 1
+    found = {}
+    for owner in (0, *(vm.sid for vm in host.vms.values())):
+        for each in await host.allocator.list_set(owner):
+            references = (await host.allocator.find(each.ioasid)).references
+            if references:
+                found[each.ioasid] = references
+    assert expected == found
+
+
+async def nothing_is_left(host: Host) -> None:
+    """Assert that no VM, ID, entry, context, transfer, reference or suspended holder is left."""
+    await settle()
+    check_state(core_of(host))
+    figures = await host.allocator.statistics()
+    assert {} == host.vms
+    assert (0, 0, 1) == (figures.active, figures.free_pending, figures.sets)
+    assert figures.capacity - SYSTEM_QUOTA == figures.available
+    assert (0, ()) == (figures.suspended, figures.lagging)
+    assert {each: {} for each in host.devices} == host.vtd.iommu.tables
+    for vdcm in host.devices.values():
+        assert ({}, {}) == (vdcm.device.contexts, vdcm.device.transfers)

@@ -1,0 +1,1029 @@
+"""A whole host: the flows of the spec, crashes, restarts, cancellation, the end."""
+
+import gc
+import itertools
+import weakref
+from contextlib import nullcontext
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from ioasid.actors import (
+    Actor,
+    ActorCrashed,
+    ActorStopped,
+    AlreadyProgrammed,
+    Cleared,
+    Decision,
+    DeviceExists,
+    DmaFault,
+    DmaLanded,
+    Draining,
+    Enqcmd,
+    Entry,
+    Host,
+    Mapped,
+    NotBound,
+    NotProgrammed,
+    Programmed,
+    Step,
+    TornDown,
+    UnbindPending,
+    UnknownDevice,
+    UnknownTransfer,
+    Unmapped,
+    Vm,
+    VmClosed,
+    VmExists,
+    open_host,
+)
+from ioasid.core import (
+    AllocatorClosed,
+    AllocSet,
+    AlreadyBound,
+    CapacityExhausted,
+    EventKind,
+    HolderLive,
+    InvalidArgument,
+    IoasidError,
+    Message,
+    OpenSession,
+    Priority,
+    Subscribe,
+    TokenInUse,
+    UnknownIoasid,
+    UnknownToken,
+)
+from tests.actors.hosts import (
+    CAPACITY,
+    SYSTEM_QUOTA,
+    Asked,
+    Call,
+    Planted,
+    Witness,
+    a_host,
+    count,
+    dma_in_flight,
+    is_quarantined,
+    nothing_is_left,
+    settle,
+    stuck_at,
+    sure,
+)
+
+pytestmark = pytest.mark.anyio
+
+ACTORS = ["vfio", "kvm", "vdcm", "vtd"]
+
+
+def actor_of(name: str, host: Host, vm: Vm) -> Actor:
+    """The actor of this kind that takes part when the VM uses "dsa0"."""
+    return {"vfio": vm.vfio, "kvm": vm.kvm, "vdcm": host.device("dsa0"), "vtd": host.vtd}[name]
+
+
+# The flows of the spec
+
+
+async def test_the_normal_flow() -> None:
+    """The reference count goes 1 2 3 4 and 3 2 1 0, each step by the one whose turn it is."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm):
+        pasid = await vm.alloc()
+        assert 1 == await count(host, pasid)
+        await vm.bind("dsa0", pasid, 101)
+        assert 3 == await count(host, pasid)
+        assert pasid == await vm.program("dsa0", 101)
+        assert 4 == await count(host, pasid)
+        transfer = await vm.submit("dsa0", 101)
+        assert DmaLanded(transfer, pasid, "vm-1") == await host.complete("dsa0", transfer)
+        assert 4 == await count(host, pasid)
+        await vm.stop("dsa0", pasid)
+        assert 3 == await count(host, pasid)
+        await vm.unbind("dsa0", pasid)
+        assert 1 == await count(host, pasid)
+        assert False is await vm.free(pasid)
+        await settle()
+        assert 0 == await count(host, pasid)
+        assert [1, 2, 3, 4, 3, 2, 1, 0] == witness.counts[pasid]
+        assert ["kvm:vm-1", "vtd"] == witness.told(EventKind.BIND, pasid)
+        assert ["kvm:vm-1", "vdcm:dsa0", "vdcm:dsa1", "vtd"] == witness.told(
+            EventKind.UNBIND, pasid
+        )
+        assert [
+            ("vtd", Programmed("dsa0", pasid)),
+            ("kvm:vm-1", Mapped(101, pasid)),
+            ("vdcm:dsa0", Draining(pasid, 0)),
+            ("vdcm:dsa0", Cleared(pasid)),
+            ("kvm:vm-1", Unmapped(101, pasid)),
+            ("vtd", TornDown(pasid, ("dsa0",))),
+        ] == witness.steps(Programmed, TornDown, Mapped, Unmapped, Draining, Cleared)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_the_crash_flow() -> None:
+    """Free before unbind, DMA in flight: CPU, device, IOMMU let go in this order, then RECLAIM."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm):
+        other = await host.start_vm("vm-2", quota=8)
+        pasid, transfer = await dma_in_flight(host, vm)
+        assert False is await vm.free(pasid)
+        await settle()
+        assert ["kvm:vm-1", "vdcm:dsa0", "vdcm:dsa1"] == witness.told(EventKind.FREE, pasid)
+        assert [1, 2, 3, 4, 3, 2] == witness.counts[pasid]
+        assert await is_quarantined(host, pasid)
+        assert pasid not in [await other.alloc() for _ in range(4)]
+        assert DmaLanded(transfer, pasid, "vm-1") == await host.complete("dsa0", transfer)
+        await settle()
+        assert [1, 2, 3, 4, 3, 2, 1, 0] == witness.counts[pasid]
+        assert "vtd" == witness.told(EventKind.FREE, pasid)[-1]
+        assert [
+            ("kvm:vm-1", Unmapped(101, pasid)),
+            ("vdcm:dsa0", Draining(pasid, 1)),
+            ("vdcm:dsa0", Cleared(pasid)),
+            ("vtd", TornDown(pasid, ("dsa0",))),
+        ] == witness.steps(TornDown, Unmapped, Draining, Cleared)
+        with pytest.raises(UnknownIoasid):
+            await vm.unbind("dsa0", pasid)
+        assert pasid == await other.alloc()
+        with pytest.raises(IoasidError, match="EACCES"):
+            await vm.unbind("dsa0", pasid)
+        assert 1 == await count(host, pasid)
+
+
+async def test_two_vms_share_a_device() -> None:
+    """Two VMs with the same guest PASID on one device: each one's DMA lands in its own memory."""
+    async with a_host() as (host, vm):
+        other = await host.start_vm("vm-2", quota=8)
+        first, one = await dma_in_flight(host, vm)
+        second, two = await dma_in_flight(host, other)
+        assert first != second
+        assert DmaLanded(two, second, "vm-2") == await host.complete("dsa0", two)
+        vm.crash()
+        await settle()
+        three = await other.submit("dsa0", 101)
+        assert DmaLanded(three, second, "vm-2") == await host.complete("dsa0", three)
+        assert DmaLanded(one, first, "vm-1") == await host.complete("dsa0", one)
+        await vm.gone()
+        assert 4 == await count(host, second)
+        await other.close()
+        await nothing_is_left(host)
+
+
+# VMs
+
+
+async def test_a_vm_that_crashes_with_dma_in_flight() -> None:
+    """Its set goes, with quota and token, when its devices have drained and not before."""
+    async with a_host() as (host, vm):
+        available = (await host.allocator.statistics()).available
+        _, transfer = await dma_in_flight(host, vm)
+        vm.crash()
+        vm.crash()
+        await settle()
+        figures = await host.allocator.statistics()
+        assert (available, 1, 1) == (
+            figures.available,
+            figures.sets_free_pending,
+            figures.free_pending,
+        )
+        with pytest.raises(VmExists):
+            await host.start_vm("vm-1", quota=1)
+        with pytest.raises(TokenInUse):
+            await host.allocator.alloc_set("vm-1", 1)
+        await host.complete("dsa0", transfer)
+        await vm.gone()
+        await vm.gone()
+        await vm.close()
+        with pytest.raises(UnknownToken):
+            await host.allocator.find_set("vm-1")
+        await nothing_is_left(host)
+
+
+async def test_a_name_is_free_again_when_its_vm_is_gone() -> None:
+    """A VM of the same name starts as soon as `gone` or `close` returns, any number of times."""
+    async with a_host() as (host, vm):
+        for _ in range(5):
+            pasid, transfer = await dma_in_flight(host, vm)
+            assert 1 == pasid
+            await host.complete("dsa0", transfer)
+            await vm.close()
+            vm = await host.start_vm("vm-1", quota=8)  # noqa: PLW2901
+            assert {"vm-1": vm} == host.vms
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_vm_that_is_gone_reaches_nothing_of_the_next_one() -> None:
+    """A new VM may get the set number of an old one; the old one stays out."""
+    async with a_host() as (host, vm):
+        await vm.close()
+        successor = await host.start_vm("vm-2", quota=8)
+        assert vm.sid == successor.sid
+        pasid = await successor.alloc()
+        await successor.bind("dsa0", pasid, 101)
+        refused: list[Call] = [
+            vm.alloc,
+            lambda: vm.free(pasid),
+            lambda: vm.bind("dsa1", pasid, 101),
+            lambda: vm.unbind("dsa0", pasid),
+        ]
+        for call in refused:
+            with pytest.raises(ActorStopped):
+                await call()
+        closed: list[Call] = [
+            lambda: vm.program("dsa0", 101),
+            lambda: vm.submit("dsa0", 101),
+            lambda: vm.stop("dsa0", pasid),
+        ]
+        for call in closed:
+            with pytest.raises(VmClosed):
+                await call()
+        assert 3 == await count(host, pasid)
+        assert successor.name in host.vms
+
+
+async def test_quotas_come_out_of_what_is_available() -> None:
+    """A VM whose quota is not available does not start, and leaves nothing behind."""
+    async with a_host() as (host, vm):
+        available = (await host.allocator.statistics()).available
+        with pytest.raises(CapacityExhausted):
+            await host.start_vm("vm-2", quota=available + 1)
+        other = await host.start_vm("vm-2", quota=available)
+        with pytest.raises(CapacityExhausted):
+            await host.start_vm("vm-3", quota=1)
+        await other.close()
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_names_are_taken_once() -> None:
+    """A device or VM of a name that is there is refused, and so is a name that others bear."""
+    async with a_host() as (host, vm):
+        with pytest.raises(DeviceExists):
+            await host.add_device("dsa0")
+        with pytest.raises(VmExists):
+            await host.start_vm("vm-1", quota=1)
+        assert (vm, ["dsa0", "dsa1"]) == (host.vms["vm-1"], sorted(host.devices))
+        for taken in ("vdcm:dsa2", "kvm:vm-2", "vfio:vm-3"):
+            async with host.allocator.session(taken):
+                kind, _, name = taken.partition(":")
+                with pytest.raises(HolderLive):
+                    await (
+                        host.add_device(name) if kind == "vdcm" else host.start_vm(name, quota=1)
+                    )
+        owner = await host.allocator.alloc_set("vm-4", 2)
+        with pytest.raises(TokenInUse):
+            await host.start_vm("vm-4", quota=1)
+        assert owner == await host.allocator.find_set("vm-4")
+        await host.allocator.free_set(owner.sid)
+        await host.add_device("dsa2")
+        for name in ("vm-2", "vm-3", "vm-4"):
+            await (await host.start_vm(name, quota=1)).close()
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_names_are_taken_from_the_first_moment() -> None:
+    """Of two that start a device or VM of the same name at once, one gets it."""
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        came_to: list[type | None] = []
+
+        async def attempt(call: Call) -> None:
+            try:
+                await call()
+                came_to.append(None)
+            except IoasidError as error:
+                came_to.append(type(error))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(2):
+                tasks.start_soon(attempt, lambda: host.add_device("dsa0"))
+                tasks.start_soon(attempt, lambda: host.start_vm("vm-1", quota=1))
+        assert 2 == came_to.count(None)
+        assert {DeviceExists, VmExists} == {each for each in came_to if each}
+        await host.vms["vm-1"].close()
+        await nothing_is_left(host)
+
+
+async def test_two_hosts_in_one_process() -> None:
+    """Two hosts share nothing: the same names and IDs, and the end of one is not the other's."""
+    async with a_host() as (first, one):
+        async with a_host() as (second, two):
+            assert 1 == (await dma_in_flight(first, one))[0]
+            assert 1 == (await dma_in_flight(second, two))[0]
+            two.crash()
+            second.vtd.crash()
+            await settle()
+            assert 4 == await count(first, 1)
+        assert "vm-1" == (await first.complete("dsa0", 1)).owner
+        with pytest.raises(ActorStopped):
+            await second.complete("dsa0", 1)
+        await one.close()
+        await nothing_is_left(first)
+
+
+# Crashes: every actor, at every moment
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_a_crash_when_idle(who: str) -> None:
+    """An actor that crashes when there is nothing to do comes back, and all goes as before."""
+    async with a_host() as (host, vm):
+        actor_of(who, host, vm).crash()
+        await settle()
+        _, transfer = await dma_in_flight(host, vm)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_a_crash_with_bindings(who: str) -> None:
+    """An actor that crashes while an ID is bound keeps what it holds, and finds its table again."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        await vm.program("dsa0", 101)
+        references = (await host.allocator.find(pasid)).references
+        actor_of(who, host, vm).crash()
+        await settle()
+        assert references == (await host.allocator.find(pasid)).references
+        assert ({101: pasid}, {pasid: Entry("vm-1", 101)}) == (
+            vm.kvm.table,
+            host.vtd.iommu.tables["dsa0"],
+        )
+        transfer = await vm.submit("dsa0", 101)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await vm.stop("dsa0", pasid)
+        await vm.unbind("dsa0", pasid)
+        assert 1 == await count(host, pasid)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_a_crash_with_dma_in_flight(who: str) -> None:
+    """A free after a crash with DMA in flight quarantines the ID until the DMA is over."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        actor_of(who, host, vm).crash()
+        await settle()
+        await vm.free(pasid)
+        await settle()
+        assert await is_quarantined(host, pasid)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await settle()
+        assert 0 == await count(host, pasid)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+@pytest.mark.parametrize("tier", [Priority.CPU, Priority.DEVICE, Priority.IOMMU])
+async def test_a_crash_while_a_free_is_on_its_way(who: str, tier: Priority) -> None:
+    """An actor that crashes before, while or after it is told of a FREE: it ends the same way."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        async with stuck_at(host, tier):
+            await vm.free(pasid)
+            actor_of(who, host, vm).crash()
+            await settle()
+            assert await is_quarantined(host, pasid)
+            assert pasid + 1 == await vm.alloc()
+            assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+            await settle()
+            assert await is_quarantined(host, pasid)
+        await settle()
+        assert 0 == await count(host, pasid)
+        assert 0 == witness.counts[pasid][-1]
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_a_crash_while_an_unbind_waits(who: str) -> None:
+    """An unbind goes on over a crash; who asked is told of the crash if it was in those hands."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid, transfer = await dma_in_flight(host, vm)
+        asked = Asked(tasks)
+        await asked.ask("unbind", lambda: vm.unbind("dsa0", pasid))
+        actor_of(who, host, vm).crash()
+        await settle()
+        assert ({"unbind": ActorCrashed} if who in {"vfio", "vtd"} else {}) == asked.came_to
+        assert ("dsa0",) == host.vtd.iommu.devices_of(pasid)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await settle()
+        assert {"unbind": ActorCrashed if who in {"vfio", "vtd"} else None} == asked.came_to
+        assert ({}, (), 1) == (
+            vm.kvm.table,
+            host.vtd.iommu.devices_of(pasid),
+            await count(host, pasid),
+        )
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_a_crash_while_a_vm_is_cleared_away(who: str) -> None:
+    """A VM that crashed is cleared away to the end, whoever crashes meanwhile."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        vm.crash()
+        await settle()
+        actor_of(who, host, vm).crash()
+        await settle()
+        assert await is_quarantined(host, pasid)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await vm.gone()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ACTORS)
+async def test_asks_that_are_queued_over_a_crash(who: str) -> None:
+    """What is asked of an actor behind its crash is answered when it is back."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        actor_of(who, host, vm).crash()
+        asked = Asked(tasks)
+        async with anyio.create_task_group() as at_once:
+            at_once.start_soon(asked.ask, "alloc", vm.alloc)
+            at_once.start_soon(asked.ask, "enqcmd", lambda: vm.kvm.ask(Enqcmd(101)))
+            at_once.start_soon(asked.ask, "program", lambda: vm.program("dsa0", 101))
+            at_once.start_soon(asked.ask, "bind", lambda: vm.bind("dsa1", pasid, 101))
+        assert {
+            "alloc": pasid + 1,
+            "enqcmd": pasid,
+            "program": pasid,
+            "bind": None,
+        } == asked.came_to
+        assert 4 == await count(host, pasid)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ["vfio", "kvm"])
+async def test_a_vm_that_lost_an_actor_is_cleared_away(who: str) -> None:
+    """A VM whose VFIO or KVM gave up is cleared away by the host, and its name is free again."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        # The host's own session may watch the VM; that is in nobody's way.
+        async with host.allocator.subscribe(token="vm-1", kinds={EventKind.RECLAIM}):
+            pasid, transfer = await dma_in_flight(host, vm)
+            asked = Asked(tasks)
+            await asked.ask("unbind", lambda: vm.unbind("dsa0", pasid))
+            for _ in range(4):
+                actor_of(who, host, vm).crash()
+            await settle()
+            assert await is_quarantined(host, pasid)
+            with pytest.raises(ActorStopped if who == "vfio" else VmClosed):
+                await vm.alloc()
+            await host.complete("dsa0", transfer)
+            await vm.gone()
+        again = await host.start_vm("vm-1", quota=8)
+        assert pasid == await again.alloc()
+        await again.close()
+        await nothing_is_left(host)
+
+
+async def use_and_leave(host: Host, vm: Vm, pasid: int) -> None:
+    """The normal flow on two devices, by a guest that insists."""
+    await sure(lambda: vm.bind("dsa0", pasid, 101), AlreadyProgrammed)
+    await sure(lambda: vm.bind("dsa1", pasid, 101), AlreadyProgrammed)
+    await sure(lambda: vm.program("dsa0", 101), AlreadyProgrammed)
+    transfer = await sure(lambda: vm.submit("dsa0", 101))
+    assert transfer is not None
+    landed = await sure(lambda: host.complete("dsa0", transfer), UnknownTransfer)
+    assert landed is None or "vm-1" == landed.owner
+    await sure(lambda: vm.stop("dsa0", pasid), NotProgrammed)
+    await sure(lambda: vm.unbind("dsa0", pasid), NotBound, UnbindPending)
+    await sure(lambda: vm.unbind("dsa1", pasid), NotBound, UnbindPending)
+    await sure(lambda: vm.free(pasid), UnknownIoasid)
+
+
+async def use_and_crash(vm: Vm, pasid: int) -> None:
+    """The crash flow: a free with DMA in flight."""
+    await sure(lambda: vm.bind("dsa0", pasid, 101), AlreadyProgrammed)
+    await sure(lambda: vm.program("dsa0", 101), AlreadyProgrammed)
+    await sure(lambda: vm.submit("dsa0", 101))
+    await sure(lambda: vm.free(pasid), UnknownIoasid)
+
+
+async def use_a_process(host: Host) -> None:
+    """A process that exits with DMA in flight."""
+    pasid = await sure(lambda: host.sva_bind("dsa0", 77), AlreadyProgrammed)
+    if pasid is not None:
+        await sure(lambda: host.sva_submit("dsa0", pasid))
+    await sure(lambda: host.process_exited(77))
+
+
+async def scenario(host: Host, vm: Vm) -> None:
+    """Everything that a VM and a process do."""
+    first = await sure(vm.alloc)
+    assert first is not None
+    await use_and_leave(host, vm, first)
+    await settle()
+    second = await sure(vm.alloc)
+    assert second is not None
+    await use_and_crash(vm, second)
+    await settle()
+    await use_a_process(host)
+    await settle()
+
+
+async def end_of(host: Host, vm: Vm) -> None:
+    """Let everything in flight complete, close the VM, and look whether anything is left."""
+    vm.crash()
+    while True:
+        await settle()
+        flying = [(d, t) for d, vdcm in host.devices.items() for t in vdcm.device.transfers]
+        if not flying:
+            break
+        for device, transfer in flying:
+            landed = await sure(
+                lambda device=device, transfer=transfer: host.complete(device, transfer),  # type: ignore[misc]
+                DmaFault,
+                UnknownTransfer,
+            )
+            assert landed is None or landed.owner in {"vm-1", "process 77"}
+    await sure(lambda: host.process_exited(77))
+    await vm.gone()
+    await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("who", ["vfio:vm-1", "kvm:vm-1", "vdcm:dsa0", "vdcm:dsa1", "vtd"])
+async def test_a_crash_at_every_step(who: str) -> None:
+    """Whichever step an actor crashes at, all is as right, and as empty, at the end."""
+    for crash_at in itertools.count():
+        steps = itertools.count()
+
+        def fault(step: Step, steps: Any = steps, crash_at: int = crash_at) -> bool:
+            return step.actor == who and next(steps) == crash_at
+
+        witness = Witness(fault)
+        async with a_host(witness) as (host, vm):
+            await scenario(host, vm)
+            await end_of(host, vm)
+        assert {0} == {counts[-1] for counts in witness.counts.values()}
+        if next(steps) <= crash_at:
+            break
+    assert 4 <= crash_at
+
+
+# The operator
+
+
+@pytest.mark.parametrize("holder", ["vfio:vm-1", "kvm:vm-1", "vdcm:dsa0", "vtd"])
+async def test_an_eviction_with_dma_in_flight(holder: str) -> None:
+    """An actor whose session is evicted comes back anew, and everything ends reclaimed."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        await vm.free(pasid)
+        await host.allocator.evict(holder)
+        await settle()
+        vm.crash()
+        try:
+            assert "vm-1" == (await sure(lambda: host.complete("dsa0", transfer))).owner  # type: ignore[union-attr]
+        except (UnknownTransfer, DmaFault):
+            assert holder in {"vdcm:dsa0", "vtd"}
+        await vm.gone()
+        await nothing_is_left(host)
+
+
+# The end
+
+
+@pytest.mark.parametrize("orderly", [True, False], ids=["orderly", "abrupt"])
+async def test_the_end_with_asks_pending(*, orderly: bool) -> None:
+    """Whoever waits when the host ends is told so, in order or not; nothing hangs."""
+
+    async def end_with_asks_pending(asked: Asked) -> None:
+        async with a_host() as (host, vm):
+            other = await host.start_vm("vm-2", quota=4)
+            pasid, _ = await dma_in_flight(host, vm)
+            await asked.ask("unbind", lambda: vm.unbind("dsa0", pasid))
+            await asked.ask("stop", lambda: vm.stop("dsa0", pasid))
+            await asked.ask("close", vm.close)
+            await asked.ask("gone", other.gone)
+            await asked.ask("free", lambda: host.allocator.free(pasid, wait=True))
+            await asked.ask("sva", lambda: host.sva_bind("dsa0", 77))
+            await asked.ask("sva_unbind", lambda: host.sva_unbind("dsa0", 77))
+            assert ["sva", "sva_unbind"] == sorted(asked.came_to)
+            if not orderly:
+                raise Custom
+        assert orderly
+
+    async with anyio.create_task_group() as tasks:
+        asked = Asked(tasks)
+        with nullcontext() if orderly else pytest.raises(Custom):
+            await end_with_asks_pending(asked)
+        await settle()
+        came_to = {name: each for name, each in asked.came_to.items() if "sva" not in name}
+        assert {
+            "unbind": ActorStopped,
+            "stop": ActorStopped,
+            "close": ActorStopped,
+            "gone": ActorStopped,
+            "free": AllocatorClosed,
+        } == came_to
+
+
+async def test_everything_is_refused_after_the_end() -> None:
+    """After the end of its host every method of a VM, and of the host, says so."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+    calls: list[Call] = [
+        vm.alloc,
+        lambda: vm.free(pasid),
+        lambda: vm.bind("dsa1", pasid, 101),
+        lambda: vm.unbind("dsa0", pasid),
+        lambda: vm.program("dsa0", 101),
+        lambda: vm.submit("dsa0", 101),
+        lambda: vm.stop("dsa0", pasid),
+        vm.gone,
+        lambda: host.add_device("dsa2"),
+        lambda: host.start_vm("vm-2", quota=1),
+        lambda: host.complete("dsa0", transfer),
+        lambda: host.sva_bind("dsa0", 77),
+        lambda: host.sva_submit("dsa0", pasid),
+        lambda: host.sva_stop("dsa0", pasid),
+        lambda: host.sva_unbind("dsa0", 77),
+        lambda: host.process_exited(77),
+    ]
+    for call in calls:
+        with pytest.raises(ActorStopped):
+            await call()
+    vm.crash()
+    with pytest.raises((ActorStopped, VmClosed)):
+        await vm.close()
+    with pytest.raises(AllocatorClosed):
+        await host.allocator.statistics()
+    assert ({}, ["dsa0", "dsa1"]) == (host.vms, sorted(host.devices))
+
+
+async def test_starts_that_the_end_overtakes() -> None:
+    """A device or VM that is being started when the host ends does not start, and says so."""
+    async with anyio.create_task_group() as tasks:
+        asked = Asked(tasks)
+        async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+
+            async def start(name: str, call: Call) -> None:
+                try:
+                    asked.came_to[name] = await call()
+                except IoasidError as error:
+                    asked.came_to[name] = type(error)
+
+            tasks.start_soon(start, "device", lambda: host.add_device("dsa0"))
+            tasks.start_soon(start, "vm", lambda: host.start_vm("vm-1", quota=4))
+            await checkpoint()
+        await settle()
+        assert ["device", "vm"] == sorted(asked.came_to)
+        assert {ActorStopped} >= {each for each in asked.came_to.values() if isinstance(each, type)}
+        assert {} == host.vms
+
+
+class Custom(Exception):
+    """What a test raises."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Custom("one"), ExceptionGroup("of the caller's own", [Custom("in a group")]), Planted("x")],
+    ids=["plain", "group", "planted"],
+)
+async def test_exceptions_leave_as_they_were_raised(error: Exception) -> None:
+    """An exception of the body leaves `open_host` itself, not wrapped, with its cause."""
+    cause = Custom("the cause")
+
+    async def fail() -> None:
+        async with a_host() as (host, vm):
+            await dma_in_flight(host, vm)
+            raise error from cause
+
+    with pytest.raises(type(error)) as caught:
+        await fail()
+    # trio makes a group anew when it passes.
+    assert repr(error) == repr(caught.value)
+    assert cause is caught.value.__cause__
+    if not isinstance(error, ExceptionGroup):
+        assert error is caught.value
+
+
+async def test_a_host_can_be_cancelled() -> None:
+    """A host whose task is cancelled ends at once, DMA in flight or not."""
+    with anyio.CancelScope() as scope:
+        async with a_host() as (host, vm):
+            await dma_in_flight(host, vm)
+            vm.crash()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    with pytest.raises(ActorStopped):
+        await vm.gone()
+
+
+async def test_an_allocator_that_crashes_takes_the_host_along() -> None:
+    """A defect in the observer of the allocator's decisions ends the host with that error."""
+
+    def observe(seen: Decision | Step) -> None:
+        if isinstance(seen, Decision) and seen.request == OpenSession("crash it"):
+            raise Planted("allocator")
+
+    async def crash_it() -> None:
+        async with open_host(
+            capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=observe
+        ) as host:
+            await host.add_device("dsa0")
+            vm = await host.start_vm("vm-1", quota=8)
+            await dma_in_flight(host, vm)
+            vm.crash()
+            await settle()
+            async with host.allocator.session("crash it"):
+                raise AssertionError("not reached")
+
+    with pytest.raises(Planted):
+        await crash_it()
+
+
+async def test_a_host_leaves_no_cycle_behind() -> None:
+    """A host that ended is collected when nobody refers to it."""
+    async with a_host() as (host, vm):
+        await dma_in_flight(host, vm)
+        ref = weakref.ref(host)
+    del host, vm
+    gc.collect()
+    assert None is ref()
+
+
+# Cancellation
+
+
+@pytest.mark.parametrize(
+    ("call", "at"),
+    [
+        ("add_device", OpenSession),
+        ("add_device", Subscribe),
+        ("start_vm", OpenSession),
+        ("start_vm", Subscribe),
+        ("start_vm", AllocSet),
+    ],
+)
+@pytest.mark.parametrize("nth", [0, 1])
+async def test_a_start_that_is_cancelled_leaves_nothing(
+    call: str, at: type[Message], nth: int
+) -> None:
+    """Cancelled at any point, a start leaves no device, VM, set or holder, and the name free."""
+    scope = anyio.CancelScope()
+    seen = itertools.count()
+
+    def cancel_there(step: Decision | Step) -> None:
+        if armed and isinstance(step, Decision) and type(step.request) is at and next(seen) == nth:
+            scope.cancel()
+
+    armed = False
+    async with open_host(
+        capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=cancel_there
+    ) as host:
+        armed = True
+        with scope:
+            if call == "add_device":
+                await host.add_device("dsa0")
+            else:
+                await host.start_vm("vm-1", quota=8)
+        armed = False
+        await settle()
+        if scope.cancelled_caught:
+            figures = await host.allocator.statistics()
+            assert (2, 0, 1) == (figures.sessions, figures.suspended, figures.sets)
+            assert ({}, {}) == (host.devices, host.vms)
+            assert (await host.allocator.statistics()).available == CAPACITY - SYSTEM_QUOTA
+            await host.add_device("dsa0")
+            vm = await host.start_vm("vm-1", quota=8)
+        else:
+            # There was no such request any more.
+            assert nth == 1 or at is AllocSet
+            vm = host.vms["vm-1"] if call == "start_vm" else await host.start_vm("vm-1", quota=8)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("passes", range(12))
+async def test_a_start_that_is_cancelled_after_any_time_leaves_nothing(passes: int) -> None:
+    """However far a start got when it was cancelled, it is there in full or not at all."""
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host.add_device, "dsa0")
+            tasks.start_soon(lambda: host.start_vm("vm-1", quota=8))
+            for _ in range(passes):
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        await settle()
+        if "dsa0" not in host.devices:
+            await host.add_device("dsa0")
+        vm = host.vms.get("vm-1") or await host.start_vm("vm-1", quota=8)
+        _, transfer = await dma_in_flight(host, vm)
+        await host.complete("dsa0", transfer)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_bind_that_is_cancelled_goes_on() -> None:
+    """Who asks for a bind and gives up finds the ID bound in full, later."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        async with stuck_at(host, Priority.CPU), anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.bind, "dsa0", pasid, 101)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await settle()
+        assert ({101: pasid}, 3) == (vm.kvm.table, await count(host, pasid))
+        with pytest.raises(AlreadyProgrammed):
+            await vm.bind("dsa0", pasid, 101)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_an_unbind_that_is_cancelled_goes_on() -> None:
+    """Who asks for an unbind and gives up finds the ID unbound when its DMA is over."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.unbind, "dsa0", pasid)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await host.complete("dsa0", transfer)
+        await settle()
+        assert ({}, 1) == (vm.kvm.table, await count(host, pasid))
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_close_that_is_cancelled_goes_on() -> None:
+    """Who closes a VM and gives up finds it gone when its DMA is over."""
+    async with a_host() as (host, vm):
+        _, transfer = await dma_in_flight(host, vm)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.close)
+            await settle()
+            tasks.cancel_scope.cancel()
+        assert ["vm-1"] == list(host.vms)
+        await host.complete("dsa0", transfer)
+        await settle()
+        await nothing_is_left(host)
+
+
+async def test_a_stop_that_is_cancelled_goes_on() -> None:
+    """Who stops a device and gives up finds it stopped when its DMA is over."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.stop, "dsa0", pasid)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await host.complete("dsa0", transfer)
+        assert 3 == await count(host, pasid)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "name", ["", "x" * 201, "\ud800", "ü" * 200, None, 5, True, b"dsa0", [], {}]
+)
+async def test_names_that_are_none_are_refused(name: Any) -> None:
+    """A name of the wrong type or length is refused with EINVAL, and nothing is left of it."""
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        with pytest.raises(InvalidArgument):
+            await host.add_device(name)
+        with pytest.raises(InvalidArgument):
+            await host.start_vm(name, quota=1)
+        assert 2 == (await host.allocator.statistics()).sessions
+        await nothing_is_left(host)
+        await host.add_device("x" * 200)
+        await (await host.start_vm("x" * 200, quota=1)).close()
+
+
+@pytest.mark.parametrize("quota", [0, -1, True, 1.0, "8", [], 2**32, 2**64])
+async def test_quotas_that_are_none_are_refused(quota: Any) -> None:
+    """A quota of the wrong type or range starts no VM and opens no host; nothing is left."""
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        with pytest.raises(InvalidArgument):
+            await host.start_vm("vm-1", quota=quota)
+        await nothing_is_left(host)
+    with pytest.raises(InvalidArgument):
+        async with open_host(system_quota=quota):
+            raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"capacity": 0},
+        {"capacity": True},
+        {"capacity": "64"},
+        {"capacity": 2**32},
+        {"observer": 5},
+    ],
+    ids=str,
+)
+async def test_hosts_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    """A host with an argument of the wrong type or range is not opened."""
+    with pytest.raises(InvalidArgument):
+        async with open_host(**options):
+            raise AssertionError("not reached")
+
+
+async def test_a_system_quota_beyond_the_capacity_is_refused() -> None:
+    """A host whose processes may have more IDs than there are is not opened."""
+    with pytest.raises(CapacityExhausted):
+        async with open_host(capacity=8, system_quota=9):
+            raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize("device", ["dsa9", "", None, 5, [], {}, b"dsa0"])
+async def test_devices_that_do_not_exist_are_refused(device: Any) -> None:
+    """A device that does not exist, or is no name at all, is refused at every door."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        ours = await host.sva_bind("dsa0", 77)
+        calls: list[Call] = [
+            lambda: vm.bind(device, pasid, 101),
+            lambda: vm.unbind(device, pasid),
+            lambda: vm.program(device, 101),
+            lambda: vm.submit(device, 101),
+            lambda: vm.stop(device, pasid),
+            lambda: host.complete(device, transfer),
+            lambda: host.sva_bind(device, 78),
+            lambda: host.sva_submit(device, ours),
+            lambda: host.sva_stop(device, ours),
+            lambda: host.sva_unbind(device, 77),
+        ]
+        for call in calls:
+            with pytest.raises((UnknownDevice, InvalidArgument)):
+                await call()
+        with pytest.raises(UnknownDevice):
+            host.device(device)
+        assert (4, 3) == (await count(host, pasid), await count(host, ours))
+
+
+@pytest.mark.parametrize("number", [None, True, 1.0, "1", [], {}, b"1"])
+async def test_what_is_no_number_is_refused(number: Any) -> None:
+    """A value that is no number is refused with EINVAL where a number belongs; no actor falls."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm, gpasid=1)
+        ours = await host.sva_bind("dsa0", 1)
+        calls: list[Call] = [
+            lambda: vm.alloc(min=number),
+            lambda: vm.alloc(max=number if number is not None else True),
+            lambda: vm.bind("dsa1", number, 1),
+            lambda: vm.bind("dsa1", pasid, number),
+            lambda: vm.unbind("dsa0", number),
+            lambda: vm.free(number),
+            lambda: vm.program("dsa1", number),
+            lambda: vm.submit("dsa0", number),
+            lambda: vm.stop("dsa0", number),
+            lambda: host.complete("dsa0", number),
+            lambda: host.sva_bind("dsa1", number),
+            lambda: host.sva_submit("dsa0", number),
+            lambda: host.sva_stop("dsa0", number),
+            lambda: host.sva_unbind("dsa0", number),
+            lambda: host.process_exited(number),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidArgument):
+                await call()
+        assert (4, 3) == (await count(host, pasid), await count(host, ours))
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+
+
+@pytest.mark.parametrize("number", [-1, 2**32 - 2, 2**32 - 1, 2**64])
+async def test_numbers_out_of_range_are_refused(number: int) -> None:
+    """A number that nothing has is refused with an error of its own at every door."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        ours = await host.sva_bind("dsa0", 77)
+        calls: list[Call] = [
+            lambda: vm.alloc(min=number),
+            lambda: vm.alloc(max=number),
+            lambda: vm.bind("dsa1", number, 101),
+            lambda: vm.unbind("dsa0", number),
+            lambda: vm.free(number),
+            lambda: vm.program("dsa1", number),
+            lambda: vm.submit("dsa0", number),
+            lambda: vm.stop("dsa0", number),
+            lambda: host.complete("dsa0", number),
+            lambda: host.sva_submit("dsa0", number),
+            lambda: host.sva_stop("dsa0", number),
+            lambda: host.sva_unbind("dsa0", number),
+        ]
+        for call in calls:
+            with pytest.raises(IoasidError):
+                await call()
+        with pytest.raises(AlreadyBound):
+            await vm.bind("dsa1", pasid, 2**32 - 2)
+        await host.process_exited(number)
+        assert (4, 3) == (await count(host, pasid), await count(host, ours))
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
