@@ -16,7 +16,7 @@ LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest bench replay lint format coverage wheel-test clean
+.PHONY: help demo test test-lowest bench explore replay lint format coverage wheel-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -27,9 +27,8 @@ demo: $(VENV)/.demos ## a guest shares a device, then crashes: the story, live
 replay: $(VENV)/.demos ## compare with what a kernel's allocator answered
 	$(BIN)/python demos/replay.py tests/conformance/data/*.json $(ARGS)
 
-bench: $(VENV)/.demos ## measure against the floor, results in build/bench.json
-	@mkdir -p build
-	$(BIN)/python benchmarks/run.py $(ARGS)
+explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
+	$(BIN)/python -m ioasid.testing $(ARGS)
 
 test: $(VENV)/.test ## run the tests, README and docs included
 	$(BIN)/python -m pytest $(ARGS)
@@ -41,7 +40,7 @@ coverage: $(VENV)/.test ## run the tests and show the lines they miss
 lint: $(VENV)/.dev ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p ioasid.core -p ioasid.actors
+	$(BIN)/mypy --strict -p ioasid.core -p ioasid.actors -p ioasid.testing
 	$(BIN)/mypy --strict $(SCRIPTS)
 
 format: $(VENV)/.dev ## format the code and repair what ruff can
@@ -49,8 +48,8 @@ format: $(VENV)/.dev ## format the code and repair what ruff can
 	$(BIN)/ruff format .
 
 # The wheel is built from the source distribution, and the tests come from that
-# archive too: a file missing from either is noticed. The copy loses core/ and
-# actors/, so ioasid can only come from the wheel.
+# archive too: a file missing from either is noticed. The copy loses core/,
+# actors/ and testing/, so ioasid can only come from the wheel.
 wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
 	rm -rf build/lib dist
 	$(BIN)/python -m build --outdir dist . >/dev/null
@@ -62,11 +61,11 @@ wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
 	$(BIN)/python -m pip --python "$$away/venv/bin/python" install --quiet "$$(echo dist/*.whl)[test]"; \
 	tar -xzf dist/*.tar.gz -C "$$away"; \
 	cd "$$away"/ioasid-*; \
-	rm -r core actors; \
+	rm -r core actors testing; \
 	set -x; \
-	"$$away/venv/bin/python" -c 'import sysconfig, ioasid.core, ioasid.actors; \
+	"$$away/venv/bin/python" -c 'import sysconfig, ioasid.core, ioasid.actors, ioasid.testing; \
 	home = sysconfig.get_path("purelib"); \
-	files = ioasid.core.__file__, ioasid.actors.__file__; \
+	files = ioasid.core.__file__, ioasid.actors.__file__, ioasid.testing.__file__; \
 	assert all(file.startswith(home) for file in files), files; \
 	print("ioasid comes from", home)'; \
 	"$$mypy" --python-executable "$$away/venv/bin/python" $(wildcard demos); \
@@ -89,14 +88,15 @@ $(BIN)/python:
 		$(PYTHON) -m venv --clear --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-# An editable install maps ioasid.core and ioasid.actors to the folders for
-# Python; the links do the same for mypy (mypy_path in pyproject.toml). Both
+# An editable install maps ioasid.core and so on to the folders for Python; the
+# links do the same for mypy (mypy_path in pyproject.toml). Both
 # name folders and not files, so a new module is there at once.
 define install
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	mkdir -p $(VENV)/links/ioasid
 	ln -sfn ../../../core $(VENV)/links/ioasid/core
 	ln -sfn ../../../actors $(VENV)/links/ioasid/actors
+	ln -sfn ../../../testing $(VENV)/links/ioasid/testing
 endef
 
 $(VENV)/.demos: pyproject.toml | $(BIN)/python

@@ -19,10 +19,11 @@ import pytest
 
 import ioasid.actors
 import ioasid.core
+import ioasid.testing
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-PACKAGES = (ioasid.core, ioasid.actors)
+PACKAGES = (ioasid.core, ioasid.actors, ioasid.testing)
 
 # The part of the standard library that computes and does nothing else: no event
 # loop, no clock, no randomness, no files, no processes, no environment.
@@ -65,6 +66,9 @@ ALLOWED = {
     ioasid.core: PURE_STDLIB | {"attrs", "msgspec", "ioasid.core"},
     ioasid.actors: frozenset(sys.stdlib_module_names)
     | {"anyio", "attrs", "msgspec", "trio", "ioasid.core", "ioasid.actors"},
+    ioasid.testing: frozenset(sys.stdlib_module_names)
+    | {"anyio", "attrs", "msgspec", "rich", "trio", "ioasid.core", "ioasid.actors"}
+    | {"ioasid.testing"},
 }
 
 
@@ -243,20 +247,21 @@ def test_actors_import_trio_only_when_needed() -> None:
 
 
 def test_outsiders_use_the_facades() -> None:
-    """Demos and benchmarks import ioasid.core and ioasid.actors, no module inside them."""
+    """Demos and benchmarks import the packages, no module inside them."""
     inner = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
         for directory in ("demos", "benchmarks")
         for path in sorted((ROOT / directory).rglob("*.py"))
         for node, name in imported(path)
-        if name.startswith("ioasid.") and name not in {"ioasid.core", "ioasid.actors"}
+        if name.startswith("ioasid.")
+        and name not in {"ioasid.core", "ioasid.actors", "ioasid.testing"}
     ]
     assert [] == inner
 
 
 def test_nobody_imports_the_folders() -> None:
     """What is installed as ioasid.core is never imported as core, nor the actors."""
-    folders = frozenset({"actors", "core"})
+    folders = frozenset({"actors", "core", "testing"})
     bare = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
         for directory in ("demos", "benchmarks", "tests")
@@ -276,7 +281,7 @@ def test_every_module_has_its_tests(package: ModuleType) -> None:
         if path.stem == "__init__":
             continue
         inside = path.relative_to(base)
-        expected = inside.with_name(f"test_{path.stem.lstrip('_')}.py")
+        expected = inside.with_name(f"test_{path.stem.strip('_')}.py")
         if not (TESTS / base.name / expected).is_file():
             missing.append(f"tests/{base.name}/{expected.as_posix()}")
     assert [] == missing

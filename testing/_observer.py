@@ -1,0 +1,332 @@
+"""Subscribers as the invariants see them, and what one tells of another.
+
+What has to be true of the messages that one subscriber is given: an `Observer` takes them the way
+a subscriber does, builds a table from them alone, and objects to any message that does not follow
+from those before it. `Observers` keeps the observers of one allocator and compares them: no lower
+tier sees anything that a higher one has not acknowledged.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from attrs import define, field
+
+from ioasid.core import (
+    Allocator,
+    Deliver,
+    Effect,
+    End,
+    Event,
+    EventKind,
+    IoasidState,
+    LiveIoasid,
+    Priority,
+    Resync,
+    Subscribe,
+    Withdraw,
+)
+from ioasid.testing._invariants import members
+from ioasid.testing._violated import invariant
+
+__all__: list[str] = []
+
+TIERS: Final = tuple(Priority)
+"""From the first that is offered an event to the last."""
+
+STAGED: Final = frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE))
+
+ABSENT: Final = "absent"
+UNBOUND: Final = "unbound"
+BOUND: Final = "bound"
+PENDING: Final = "free pending"
+
+MOVES: Final[dict[EventKind, dict[str, str]]] = {
+    EventKind.ALLOC: {ABSENT: UNBOUND},
+    EventKind.BIND: {UNBOUND: BOUND},
+    EventKind.UNBIND: {BOUND: UNBOUND},
+    EventKind.FREE: {UNBOUND: PENDING, BOUND: PENDING},
+    EventKind.RECLAIM: {PENDING: ABSENT},
+}
+"""Invariant 5: what an event makes of an ID, by what it was."""
+
+
+def state_of(live: LiveIoasid) -> str:
+    """The state of an ID in a listing, as one of the four."""
+    if live.state is IoasidState.FREE_PENDING:
+        return PENDING
+    return UNBOUND if live.spid is None else BOUND
+
+
+@define(eq=False)
+class Observer:
+    """One subscriber: it takes, acknowledges and defers, and knows only what it was given."""
+
+    number: int
+    holder: str
+    terms: Subscribe
+    known: dict[int, frozenset[str]] = field(factory=dict)
+    """What each ID may be, as far as the messages say; an ID that is not here is absent."""
+    spids: dict[int, int] = field(factory=dict)
+    """The spids of the IDs that are bound, as far as the messages say."""
+    queue: list[Event | Resync] = field(factory=list)
+    hand: Event | Resync | None = None
+    deferred: dict[int, Event | Resync] = field(factory=dict)
+    attached: bool = True
+    lags: bool = False
+    """Its queue was withdrawn or it crashed: a Resync has to be its next message."""
+    folded: set[int] = field(factory=set)
+    """Events that it had been given, and that its next Resync stands for."""
+    lapses: dict[int, set[int]] = field(factory=dict)
+    """What each Resync that it has not acknowledged stands for."""
+    acknowledged: set[int] = field(factory=set)
+    resynced: int = 0
+    """The last Resync that it acknowledged."""
+    joined: int = 0
+    """The seq at which it subscribed."""
+    last: dict[int, int] = field(factory=dict)
+    """The last event of each ID that it was given."""
+    closing: dict[int, int] = field(factory=dict)
+    """The IDs whose UNBIND or FREE it has taken and not acknowledged, by seq."""
+
+    @property
+    def tier(self) -> int:
+        """0 is offered an event first."""
+        return TIERS.index(self.terms.priority)
+
+    @property
+    def follows_bindings(self) -> bool:
+        """Whether its kinds tell it which IDs are bound."""
+        return self.terms.kinds >= STAGED
+
+    @property
+    def knows_everything(self) -> bool:
+        """Whether its kinds leave nothing out."""
+        return self.terms.kinds == frozenset(EventKind)
+
+    def begin(self, live: Iterable[int]) -> None:
+        """Begin without a Resync: IDs that are live now may be in any state."""
+        for ioasid in live:
+            self.known[ioasid] = frozenset((UNBOUND, BOUND, PENDING))
+
+    def unacknowledged(self) -> set[int]:
+        """The seqs of all that it was given and has not acknowledged."""
+        found = {message.seq for message in self.queue} | set(self.deferred) | self.folded
+        if self.hand is not None and self.hand.seq not in self.acknowledged:
+            found.add(self.hand.seq)
+        return found.union(*self.lapses.values())
+
+    @invariant(0)
+    def deliver(self, message: Event | Resync) -> None:
+        """Put a message into the queue; what may be in it is bounded."""
+        assert self.attached
+        assert not self.lags or isinstance(message, Resync)
+        if isinstance(message, Resync):
+            self.lapses[message.seq] = self.folded
+            self.folded = set()
+            self.lags = False
+        self.queue.append(message)
+        assert len(self.queue) <= self.terms.queue_size + 1
+
+    @invariant(0)
+    def withdraw(self, keep: int | None) -> None:
+        """Drop the queue except the message that it may be about to take."""
+        kept = self.hand or (self.queue[0] if self.queue else None)
+        assert keep == (None if kept is None else kept.seq)
+        self._fold(message for message in self.queue if message.seq != keep)
+        self.queue = [message for message in self.queue if message.seq == keep]
+        self.lags = True
+
+    def crash(self) -> None:
+        """Lose everything but what is programmed: the next message is a Resync."""
+        in_hand = [self.hand] if self.hand and self.hand.seq not in self.acknowledged else []
+        self._fold([*self.queue, *self.deferred.values(), *in_hand])
+        self.queue = []
+        self.deferred = {}
+        self.hand = None
+        self.attached = False
+        self.lags = True
+
+    def _fold(self, messages: Iterable[Event | Resync]) -> None:
+        for message in messages:
+            self.folded.add(message.seq)
+            if isinstance(message, Resync):
+                self.folded |= self.lapses.pop(message.seq)
+
+    @invariant(5)
+    def take(self) -> None:
+        """Take the next message into its hands, and learn from it."""
+        self.hand = self.queue.pop(0)
+        if isinstance(self.hand, Resync):
+            self._learn_all(self.hand)
+        else:
+            self._learn(self.hand)
+
+    def acknowledge(self, seq: int) -> None:
+        """Note that a message in its hands or set aside is dealt with."""
+        self.deferred.pop(seq, None)
+        self.acknowledged.add(seq)
+        done = {seq}
+        if seq in self.lapses:
+            done |= self.lapses.pop(seq)
+            self.resynced = max(self.resynced, seq)
+        self.acknowledged |= done
+        for each in done & self.closing.keys():
+            del self.closing[each]
+
+    def programmed(self) -> set[int]:
+        """The IDs that a holding subscriber may still use: each needs its reference."""
+        return set(self.spids) | set(self.closing.values()) if self.terms.hold else set()
+
+    def _learn(self, event: Event) -> None:
+        # Invariant 5: in order, none twice, and only what may follow.
+        assert event.kind in self.terms.kinds
+        ioasid = event.ioasid
+        assert self.last.get(ioasid, 0) < event.seq
+        self.last[ioasid] = event.seq
+        if event.publisher is not None:
+            return
+        states = set(self.known.get(ioasid, {ABSENT}))
+        hidden = [moves for kind, moves in MOVES.items() if kind not in self.terms.kinds]
+        reached = set(states)
+        while reached:
+            reached = {moves[each] for moves in hidden for each in reached if each in moves}
+            reached -= states
+            states |= reached
+        after = frozenset(MOVES[event.kind][each] for each in states if each in MOVES[event.kind])
+        assert after, f"{event} to {self.number}, for which {ioasid} is {sorted(states)}"
+        self.known[ioasid] = after
+        if not self.follows_bindings:
+            return
+        spid = self.spids.pop(ioasid, None)
+        if event.kind is EventKind.BIND:
+            assert event.spid is not None
+            self.spids[ioasid] = event.spid
+        elif event.kind in STAGED:
+            assert spid in (event.spid, None)
+            if spid is not None:
+                self.closing[event.seq] = ioasid
+
+    def _learn_all(self, resync: Resync) -> None:
+        self.known = {each.ioasid: frozenset((state_of(each),)) for each in resync.ioasids}
+        assert len(resync.ioasids) == len(self.known)
+        self.spids = {
+            each.ioasid: each.spid
+            for each in resync.ioasids
+            if each.spid is not None and each.state is IoasidState.ACTIVE
+        }
+
+
+@define(eq=False)
+class Observers:
+    """The observers of one allocator, by subscription, and what one tells of another."""
+
+    allocator: Allocator
+    present: dict[int, Observer] = field(factory=dict)
+    told: dict[int, list[Event]] = field(factory=dict)
+    """The BINDs of each live ID, and its FREE if anybody was given it."""
+
+    def carry_out(self, effects: Iterable[Effect]) -> None:
+        """Carry out what the allocator wants done for its subscribers."""
+        for number in [each.number for each in self.present.values() if not each.attached]:
+            if number not in self.allocator._tables.subscriptions:
+                del self.present[number]
+        for effect in effects:
+            match effect:
+                case Deliver(subscription, message):
+                    observer = self.present[subscription]
+                    if isinstance(message, Event):
+                        self.event_was_finished_above(observer, message)
+                        if message.kind is EventKind.FREE and message.publisher is None:
+                            self.told.setdefault(message.ioasid, []).append(message)
+                    else:
+                        self.resync_was_finished_above(observer, message)
+                    observer.deliver(message)
+                case Withdraw(subscription, keep):
+                    self.present[subscription].withdraw(keep)
+                case End(subscription, drained):
+                    self._end(self.present[subscription], drained=drained)
+                case _:
+                    pass
+
+    def bound(self, event: Event) -> None:
+        """Note a BIND before what it sets off is carried out."""
+        self.told.setdefault(event.ioasid, []).append(event)
+
+    def forget(self, ioasid: int) -> None:
+        """Note that the life of an ID is over."""
+        self.told.pop(ioasid, None)
+
+    def above(self, lower: Observer, sid: int, token: str | None) -> list[Observer]:
+        """Who subscribes to a set in a tier above that of another subscriber."""
+        return [
+            each
+            for each in self.present.values()
+            if each.tier < lower.tier and covers(each.terms, sid, token)
+        ]
+
+    @invariant(6)
+    def event_was_finished_above(self, lower: Observer, event: Event) -> None:
+        """Invariant 6: everybody above whom the event was for has acknowledged it."""
+        if event.publisher is None and event.kind not in STAGED:
+            return
+        for higher in self.above(lower, event.sid, event.token):
+            if event.kind in higher.terms.kinds and higher.joined < event.seq:
+                assert self.has_finished(higher, event), (
+                    f"{event} to {lower.number} before {higher.number} acknowledged it"
+                )
+
+    @invariant(6)
+    def resync_was_finished_above(self, lower: Observer, resync: Resync) -> None:
+        """Invariant 6: a Resync shows no effect of an event that a tier above still has."""
+        for live in resync.ioasids:
+            wanted = {PENDING: EventKind.FREE, BOUND: EventKind.BIND}.get(state_of(live))
+            causes = [
+                event
+                for event in self.told.get(live.ioasid, ())
+                if event.kind is wanted and (wanted is EventKind.FREE or event.spid == live.spid)
+            ]
+            above = self.above(lower, live.sid, live.token)
+            assert not causes or any(
+                all(
+                    self.has_finished(higher, event)
+                    for higher in above
+                    if event.kind in higher.terms.kinds and higher.joined < event.seq
+                )
+                for event in causes
+            ), f"{live} in the Resync of {lower.number}, ahead of a higher tier"
+
+    def has_finished(self, higher: Observer, event: Event) -> bool:
+        """Whether a subscriber acknowledged an event, or a Resync that can stand for it."""
+        seen = event.seq in higher.acknowledged or higher.resynced > event.seq
+        return seen and event.seq not in higher.unacknowledged()
+
+    def _end(self, observer: Observer, *, drained: bool) -> None:
+        if observer.number in self.allocator._tables.subscriptions:
+            assert not drained
+            observer.crash()
+            return
+        del self.present[observer.number]
+        if not drained:
+            return
+        # What is queued still counts: the RECLAIM of the last ID, before all else.
+        while observer.queue:
+            observer.take()
+        if not observer.lags and observer.knows_everything:
+            assert all(states == {ABSENT} for states in observer.known.values())
+
+
+def covers(terms: Subscribe, sid: int, token: str | None) -> bool:
+    """Whether a subscription's scope includes a set."""
+    if terms.token is not None:
+        return terms.token == token
+    return terms.sid is None or terms.sid == sid
+
+
+def live_ids(allocator: Allocator) -> dict[int, tuple[int, bool]]:
+    """Every live ID, with its set and whether it is FREE_PENDING."""
+    found = {}
+    for sid, owner in allocator._tables.sets.items():
+        for ioasid in members(owner.members):
+            record = owner.records.get(ioasid)
+            found[ioasid] = sid, record is not None and record.free_pending
+    return found

@@ -1,0 +1,62 @@
+"""The program: what it prints and how it exits."""
+
+import pytest
+
+from ioasid.testing import _program
+from ioasid.testing._program import main
+from tests.testing.broken import guest_with_a_mirror
+
+
+@pytest.mark.slow
+def test_all_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run without a failure counts its schedules on both backends and exits with 0."""
+    chosen = ["quota_adjusted_under_load", "--schedules", "120", "--trio", "5", "--jobs", "2"]
+    assert 0 == main(chosen)
+    printed = capsys.readouterr().out
+    assert "125 schedules of 1 scenarios" in printed
+    assert "none failed" in printed
+
+
+@pytest.mark.slow
+def test_a_failure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure is printed with the seed that shows it, and the exit code is 1."""
+    broken = {"broken": (guest_with_a_mirror, True)}
+    monkeypatch.setattr(_program, "SCENARIOS", broken)
+    monkeypatch.setattr(_program, "ProcessPoolExecutor", InProcess)
+    assert 1 == main(["--schedules", "60", "--trio", "0", "--jobs", "1"])
+    printed = capsys.readouterr().out
+    assert "'mirror' holds 1 reference of IOASID 1" in printed
+    assert "python -m ioasid.testing broken --backend asyncio --seed 5" in printed
+    assert "1 failed" in printed
+    assert 1 == main(["--seed", "5"])
+    assert "'mirror' holds 1 reference of IOASID 1" in capsys.readouterr().out
+
+
+def test_one_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    """One schedule is shown with its history."""
+    assert 0 == main(["quota_adjusted_under_load", "--seed", "3", "--backend", "trio"])
+    printed = capsys.readouterr().out
+    assert "quota_adjusted_under_load, seed 3 on trio: holds" in printed
+    assert "AdjustSet(" in printed
+
+
+class InProcess:
+    """A pool of no processes: a patched table of scenarios reaches no other one everywhere."""
+
+    def __init__(self, jobs: int) -> None:
+        self.jobs = jobs
+
+    def __enter__(self) -> "InProcess":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+    def submit(self, call: object, chunk: object) -> object:
+        """Run it at once."""
+        from concurrent.futures import Future
+
+        assert callable(call)
+        done: Future[object] = Future()
+        done.set_result(call(chunk))
+        return done
