@@ -127,6 +127,17 @@ class Actor:
             raise answer.with_traceback(None)
         return answer
 
+    def tell(self, message: Message) -> None:
+        """Send a message and wait for nothing, neither an answer nor an error of the actor's.
+
+        Raises as `ask` does what is refused at the door; an actor that is gone is none.
+        """
+        _check(message)
+        try:
+            self._mailbox.tell((message, self._new_reply()))
+        except MailboxClosed:
+            pass
+
     def crash(self, reason: str = "told to") -> None:
         """Make the actor crash when its turn comes: a fault to plant, for demos and tests."""
         try:
@@ -340,7 +351,7 @@ class Actor:
 
 
 def _check(message: object) -> None:
-    # Exact types, at the door: whatever an actor looks up with them, it finds or does not find.
+    # At the door: whatever an actor looks up with these, it finds or does not find.
     if not isinstance(message, Message):
         raise MalformedMessage("request", f"a {type(message).__name__} is no message")
     for name, types in _field_types(type(message)).items():
@@ -350,6 +361,8 @@ def _check(message: object) -> None:
                 "None" if each is type(None) else each.__name__ for each in types
             )
             raise InvalidArgument(name, f"{found!r:.40} ({type(found).__name__})", expected)
+        if type(found) is int and not -(2**63) <= found < 2**64:
+            raise InvalidArgument(name, "an int that is too large", "an int of 64 bits")
 
 
 @cache

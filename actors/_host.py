@@ -43,7 +43,7 @@ from ioasid.actors._vfio import (
     close_set,
 )
 from ioasid.actors._vtd import BindProcess, ProcessExited, UnbindProcess, Vtd
-from ioasid.core import InvalidArgument, IoasidError
+from ioasid.core import InvalidArgument
 
 __all__ = ["Host", "Vm", "open_host"]
 
@@ -292,14 +292,14 @@ class Host:
     async def sva_bind(self, device: str, process: int) -> int:
         """Bind a process of the host to a device: bare-metal SVA; answers its PASID.
 
-        A caller that is cancelled tells by `process_exited` that it needs nothing of it.
+        What the device refuses is undone, and so is what is cancelled there.
         """
         vdcm = self.device(device)
         ioasid: int = await self.vtd.ask(BindProcess(device, process))
         try:
             await vdcm.ask(ProgramPasid(ioasid))
-        except IoasidError:
-            await self.sva_unbind(device, process)
+        except BaseException:
+            self.vtd.tell(UnbindProcess(device, process))
             raise
         return ioasid
 

@@ -5,7 +5,7 @@ with the last, and subscribes to the whole system at IOMMU priority: entries are
 the CPUs and devices are done with an ID, never before. (spec, The actors)
 """
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from attrs import define, field, frozen
 
@@ -23,6 +23,7 @@ from ioasid.actors._session import Session
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
     AlreadyBound,
+    Data,
     Event,
     EventKind,
     InvalidArgument,
@@ -79,7 +80,7 @@ class UnbindGuestPasid(Message, frozen=True):
 
 
 class BindProcess(Message, frozen=True):
-    """Bind a process of the host to a device: an ID of the system set, one per process.
+    """Bind a process of the host (0..2^32-1) to a device: an ID of the system set, one for each.
 
     Answers the ID. Errors: `UnknownDevice`, `AlreadyProgrammed`, those of `Alloc`.
     """
@@ -123,6 +124,10 @@ VtdRequest: TypeAlias = (
     BindGuestPasid | UnbindGuestPasid | BindProcess | UnbindProcess | ProcessExited
 )
 """Every request to VT-d."""
+
+
+PROCESS: Final = "process "
+"""What the owner of an entry begins with that is a process of the host."""
 
 
 @frozen
@@ -208,9 +213,10 @@ class Vtd(Actor):
                 await self.session.put(ioasid)
         self._processes.clear()
         for each in await self.session.list_set(self._system_sid):
-            if each.state is IoasidState.ACTIVE and type(each.data) is int:
+            process = _process_of(each.data)
+            if each.state is IoasidState.ACTIVE and process is not None:
                 if each.ioasid in programmed:
-                    self._processes[each.data] = each.ioasid
+                    self._processes[process] = each.ioasid
                 else:
                     await self.session.free(each.ioasid)
 
@@ -219,7 +225,7 @@ class Vtd(Actor):
         try:
             record = await self.session.find(ioasid)
             if entry.gpasid is None:
-                same = (record.sid, f"process {record.data}") == (self._system_sid, entry.owner)
+                same = (record.sid, record.data) == (self._system_sid, entry.owner)
             else:
                 same = record.spid == entry.gpasid
             if same:
@@ -325,17 +331,17 @@ class Vtd(Actor):
 
     async def _bind_process(self, device: str, process: int) -> int:
         table = self._table(device)
-        if process < 0:
-            raise InvalidArgument("process", f"{process!r:.40}", "an int that is not negative")
+        if not 0 <= process < 2**32:
+            raise InvalidArgument("process", "out of range", "an int in 0..2^32-1")
         ioasid = self._processes.get(process)
         if ioasid in table:
             raise AlreadyProgrammed(device, ioasid)
         if ioasid is None:
             # The data tells a driver that crashed and came back whose ID it is.
-            ioasid = await self.session.alloc(self._system_sid, data=process)
+            ioasid = await self.session.alloc(self._system_sid, data=f"{PROCESS}{process}")
             await self.session.get(ioasid)
             self._processes[process] = ioasid
-        self._program(device, ioasid, Entry(f"process {process}", None))
+        self._program(device, ioasid, Entry(f"{PROCESS}{process}", None))
         return ioasid
 
     async def _unbind_process(self, device: str, process: int) -> Any:
@@ -383,3 +389,11 @@ class Vtd(Actor):
             unbound = self._ending.pop(ioasid, None)
             if unbound is not None:
                 self.answer(unbound, None)
+
+
+def _process_of(data: Data | None) -> int | None:
+    # The process that this driver allocated an ID for; others may have IDs of the set as well.
+    if not isinstance(data, str) or not data.startswith(PROCESS):
+        return None
+    number = data.removeprefix(PROCESS)
+    return int(number) if number.isdecimal() else None

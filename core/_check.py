@@ -12,6 +12,8 @@ from ioasid.core._messages import INVALID_IOASID, Data, EventKind, Priority
 __all__: list[str] = []
 
 MAX_COUNT: Final = 2**32 - 1
+MAX_NUMBER: Final = 2**64 - 1
+"""What an error that names the number can still carry over any wire."""
 MAX_NAME: Final = 255
 MAX_DATA: Final = 4096
 MAX_QUEUE: Final = 2**20
@@ -36,10 +38,10 @@ def ioasid(value: Any, argument: str = "ioasid") -> int:
 
 
 def number(value: Any, argument: str) -> int:
-    """Check a set, session or subscription number or a seq: an int that is not negative."""
-    if type(value) is int and value >= 0:
+    """Check a set, session or subscription number or a seq: an int in 0..2^64-1."""
+    if type(value) is int and 0 <= value <= MAX_NUMBER:
         return value
-    refuse(argument, value, "an int that is not negative")
+    refuse(argument, value, "an int in 0..2^64-1")
 
 
 def optional_number(value: Any, argument: str) -> int | None:

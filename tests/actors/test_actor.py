@@ -460,6 +460,34 @@ async def test_the_observer_sees_every_step_in_order() -> None:
     ] == steps
 
 
+async def test_tell_waits_for_nothing() -> None:
+    """What is told is handled in its turn; refusals and the end of the actor are nobody's."""
+    steps: list[Decision | Step] = []
+    parrot = Parrot(observer=steps.append)
+    async with running(parrot):
+        parrot.tell(Say(None))
+        parrot.tell(Say("told"))
+        assert "asked" == await parrot.ask(Say("asked"))
+        with pytest.raises(InvalidArgument):
+            parrot.tell(Say(5))  # type: ignore[arg-type]
+        parrot.stop()
+        await parrot.ended.wait()
+        parrot.tell(Say("too late"))
+    assert [Say(None), Say("told"), Say("asked")] == [
+        each.message for each in steps if isinstance(each, Step)
+    ]
+
+
+async def test_a_note_to_an_actor_that_is_gone_is_nothing() -> None:
+    """An actor that ended takes note of no event any more."""
+    listener = Listener()
+    async with running(listener):
+        listener.stop()
+        await listener.ended.wait()
+        listener.note_event()
+        assert listener.ended.is_set()
+
+
 async def test_an_actor_that_does_nothing() -> None:
     """The base itself is told nothing, knows no request, and starts and ends."""
     actor = Actor("idle")

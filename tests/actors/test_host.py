@@ -51,6 +51,7 @@ from ioasid.core import (
     Message,
     OpenSession,
     Priority,
+    SessionEnded,
     Subscribe,
     TokenInUse,
     UnknownIoasid,
@@ -576,6 +577,19 @@ async def test_a_crash_at_every_step(who: str) -> None:
 # The operator
 
 
+async def test_a_host_that_was_evicted_itself_ends() -> None:
+    """A host whose own session was evicted can't clear a VM away: it ends with that error."""
+
+    async def evict_the_host() -> None:
+        async with a_host() as (host, vm), host.allocator.session("operator") as operator:
+            await operator.evict("host")
+            vm.vfio.stop()
+            await anyio.sleep_forever()
+
+    with pytest.raises(SessionEnded):
+        await evict_the_host()
+
+
 @pytest.mark.parametrize("holder", ["vfio:vm-1", "kvm:vm-1", "vdcm:dsa0", "vtd"])
 async def test_an_eviction_with_dma_in_flight(holder: str) -> None:
     """An actor whose session is evicted comes back anew, and everything ends reclaimed."""
@@ -969,7 +983,11 @@ async def test_devices_that_do_not_exist_are_refused(device: Any) -> None:
         assert (4, 3) == (await count(host, pasid), await count(host, ours))
 
 
-@pytest.mark.parametrize("number", [None, True, 1.0, "1", [], {}, b"1"])
+@pytest.mark.parametrize(
+    "number",
+    [None, True, 1.0, "1", [], {}, b"1", 2**64, -(10**5000)],
+    ids=lambda n: type(n).__name__,
+)
 async def test_what_is_no_number_is_refused(number: Any) -> None:
     """A value that is no number is refused with EINVAL where a number belongs; no actor falls."""
     async with a_host() as (host, vm):
@@ -999,7 +1017,7 @@ async def test_what_is_no_number_is_refused(number: Any) -> None:
         assert "vm-1" == (await host.complete("dsa0", transfer)).owner
 
 
-@pytest.mark.parametrize("number", [-1, 2**32 - 2, 2**32 - 1, 2**64])
+@pytest.mark.parametrize("number", [-1, 2**32 - 2, 2**32 - 1, 2**64 - 1])
 async def test_numbers_out_of_range_are_refused(number: int) -> None:
     """A number that nothing has is refused with an error of its own at every door."""
     async with a_host() as (host, vm):

@@ -25,6 +25,7 @@ from ioasid.core import (
     Resync,
 )
 from tests.actors.hosts import (
+    Asked,
     Witness,
     a_host,
     count,
@@ -123,6 +124,24 @@ async def test_a_guest_pasid_moves_to_another_id() -> None:
         assert {101: second} == vm.kvm.table
         await vm.bind("dsa0", first, 102)
         assert {101: second, 102: first} == vm.kvm.table
+
+
+async def test_an_unbind_that_comes_late_leaves_the_new_mapping() -> None:
+    """An UNBIND that was held up behind its BIND does not unmap what got the guest PASID since."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        first, second = await vm.alloc(), await vm.alloc()
+        asked = Asked(tasks)
+        async with stuck_at(host, Priority.CPU):
+            await asked.ask("bind", lambda: vm.bind("dsa0", first, 101))
+            await asked.ask("unbind", lambda: vm.unbind("dsa0", first))
+            await asked.ask("bind another", lambda: vm.bind("dsa0", second, 101))
+            assert ({101: second}, {}) == (vm.kvm.table, asked.came_to)
+        await settle()
+        assert {"bind": None, "unbind": None, "bind another": None} == asked.came_to
+        assert {101: second} == vm.kvm.table
+        assert (1, 3) == (await count(host, first), await count(host, second))
+        await vm.close()
+        await nothing_is_left(host)
 
 
 async def test_a_publishers_own_events_change_nothing() -> None:
@@ -298,7 +317,7 @@ async def test_a_lagging_kvm_ends_right() -> None:
         await nothing_is_left(host)
 
 
-@pytest.mark.parametrize("gpasid", [-1, 0, 2**32 - 1, 2**64])
+@pytest.mark.parametrize("gpasid", [-1, 0, 2**32 - 1, 2**64 - 1])
 async def test_a_guest_pasid_out_of_range_faults(gpasid: int) -> None:
     """A number that no guest PASID can be is not mapped, so it faults."""
     async with a_host() as (host, vm):
@@ -307,7 +326,7 @@ async def test_a_guest_pasid_out_of_range_faults(gpasid: int) -> None:
             await vm.submit("dsa0", gpasid)
 
 
-@pytest.mark.parametrize("gpasid", [True, 1.0, "1", None, [], {}])
+@pytest.mark.parametrize("gpasid", [True, 1.0, "1", None, [], {}, 2**64])
 async def test_what_is_no_guest_pasid_is_refused(gpasid: object) -> None:
     """A value of the wrong type is refused with EINVAL, however equal to a mapped one it is."""
     async with a_host() as (host, vm):

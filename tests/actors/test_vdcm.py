@@ -106,7 +106,7 @@ async def test_dma_lands_in_the_memory_of_the_owner() -> None:
         second, another = await dma_in_flight(host, other)
         assert DmaLanded(another, second, "vm-2") == await host.complete("dsa0", another)
         assert DmaLanded(transfer, first, "vm-1") == await host.complete("dsa0", transfer)
-        for each in (transfer, another, 3, 0, -1, 2**64):
+        for each in (transfer, another, 3, 0, -1, 2**64 - 1):
             with pytest.raises(UnknownTransfer):
                 await host.complete("dsa0", each)
         with pytest.raises(UnknownTransfer):
@@ -449,6 +449,43 @@ async def test_a_resync_waits_for_its_own_drains_only() -> None:
         assert 0 == await count(host, first)
 
 
+async def test_a_resync_is_acknowledged_when_all_of_it_is_drained() -> None:
+    """A Resync that ends two contexts waits for both, and so do their IDs."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm):
+        first, one = await dma_in_flight(host, vm)
+        second, two = await dma_in_flight(host, vm, gpasid=102)
+        async with stuck_at(host, Priority.CPU):
+            await vm.free(first)
+            await vm.free(second)
+            await settle()
+        await settle()
+        host.device("dsa0").crash()
+        await settle()
+        await host.complete("dsa0", one)
+        await settle()
+        assert {"vtd": 1} == (await host.allocator.find(first)).references
+        await host.complete("dsa0", two)
+        await settle()
+        assert (0, 0) == (await count(host, first), await count(host, second))
+
+
+async def test_a_context_of_a_binding_that_is_on_its_way_outlives_a_crash() -> None:
+    """A guest that programs before its bind is answered keeps its context over a crash."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid = await vm.alloc()
+        asked = Asked(tasks)
+        async with stuck_at(host, Priority.CPU):
+            await asked.ask("bind", lambda: vm.bind("dsa0", pasid, 101))
+            assert pasid == await vm.program("dsa0", 101)
+            host.device("dsa0").crash()
+            await settle()
+            assert not host.device("dsa0").device.contexts[pasid].stopping
+        await settle()
+        assert {"bind": None} == asked.came_to
+        assert "vm-1" == (await host.complete("dsa0", await vm.submit("dsa0", 101))).owner
+
+
 async def test_dma_goes_on_while_the_cpu_tier_is_stuck() -> None:
     """A device learns of a free only when the tier above it is done; until then DMA goes on."""
     async with a_host() as (host, vm):
@@ -488,12 +525,15 @@ async def test_dma_goes_on_while_the_cpu_tier_is_stuck() -> None:
         StopDma({}),  # type: ignore[arg-type]
         StopDma(1.0),  # type: ignore[arg-type]
         StopDma(1, sid=True),
-        StopDma(2**64, sid=1),
+        StopDma(2**64 - 1, sid=1),
+        StopDma(2**64),
+        StartDma(10**5000),
+        CompleteDma(-(10**5000)),
         CompleteDma([]),  # type: ignore[arg-type]
         CompleteDma(True),
         CompleteDma("1"),  # type: ignore[arg-type]
     ],
-    ids=str,
+    ids=lambda request: type(request).__name__,
 )
 async def test_bad_values_are_refused(request_: Message) -> None:
     """A value of the wrong type or out of range is refused with EINVAL; nothing changes."""
@@ -510,14 +550,14 @@ async def test_bad_values_are_refused(request_: Message) -> None:
     [
         ProgramGuestPasid(7, 101),
         ProgramGuestPasid(1, 102),
-        ProgramGuestPasid(2**64, 101),
+        ProgramGuestPasid(2**64 - 1, 101),
         ProgramPasid(9),
         StartDma(-1),
         StartDma(9),
-        StartDma(2**64),
+        StartDma(2**64 - 1),
         StopDma(-1),
         StopDma(9),
-        StopDma(2**64),
+        StopDma(2**64 - 1),
         StopDma(9, sid=1),
     ],
     ids=str,

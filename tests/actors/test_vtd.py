@@ -3,6 +3,7 @@
 import anyio
 import pytest
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from ioasid.actors import (
     ActorCrashed,
@@ -14,6 +15,7 @@ from ioasid.actors import (
     DmaFault,
     Enqcmd,
     Entry,
+    Host,
     Iommu,
     NotBound,
     ProcessExited,
@@ -29,8 +31,10 @@ from ioasid.actors import (
     open_host,
 )
 from ioasid.core import (
+    Alloc,
     AlreadyBound,
     EventKind,
+    HolderLive,
     InvalidArgument,
     IoasidError,
     IoasidFreePending,
@@ -38,7 +42,6 @@ from ioasid.core import (
     Message,
     NotFound,
     NotOfThisSet,
-    OpenSession,
     Priority,
     QuotaExceeded,
     SpidInUse,
@@ -363,6 +366,7 @@ async def test_a_bind_that_the_device_refuses_is_undone() -> None:
             await host.sva_bind("dsa0", 77)
         with pytest.raises(ActorStopped):
             await host.sva_bind("dsa0", 78)
+        await settle()
         assert ({}, 3) == (host.vtd.iommu.tables["dsa0"], await count(host, pasid))
         with pytest.raises(UnknownProcess):
             await host.sva_unbind("dsa0", 78)
@@ -394,6 +398,7 @@ async def test_a_bind_of_what_is_freed_from_elsewhere_is_undone() -> None:
         await host.allocator.free(pasid)
         with pytest.raises(IoasidFreePending):
             await host.sva_bind("dsa1", 77)
+        await settle()
         assert {} == host.vtd.iommu.tables["dsa1"]
         await host.complete("dsa0", transfer)
         await vm.close()
@@ -616,43 +621,42 @@ async def test_an_evicted_driver_tears_down_what_was_freed() -> None:
 
 
 async def test_what_went_to_others_during_an_eviction_is_torn_down() -> None:
-    """An entry whose ID was reclaimed, and allocated by others, while the driver was down goes."""
-    fresh: list[int] = []
+    """An entry whose ID was reclaimed, and allocated by others, while the driver was out goes."""
+    witness = Witness()
+    out, back = anyio.Event(), anyio.Event()
 
-    async def take_over() -> None:
-        fresh.extend([await other.alloc(), await other.alloc()])
+    async def keep_out(host: Host) -> None:
+        # As long as somebody else bears its name, the driver can't come back.
+        while not out.is_set():
+            try:
+                async with host.allocator.session("vtd"):
+                    out.set()
+                    await back.wait()
+            except HolderLive:
+                pass
 
-    def when_it_comes_back(seen: Decision | Step) -> None:
-        if armed and isinstance(seen, Decision) and seen.request == OpenSession("vtd"):
-            tasks.start_soon(take_over)
-
-    armed = False
     async with (
-        open_host(
-            capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=when_it_comes_back
-        ) as host,
+        a_host(witness, max_restarts=1000) as (host, vm),
         anyio.create_task_group() as tasks,
     ):
-        await host.add_device("dsa0")
-        await host.add_device("dsa1")
-        vm = await host.start_vm("vm-1", quota=4)
         other = await host.start_vm("vm-2", quota=4)
-        pasid = await vm.alloc()
-        await vm.bind("dsa0", pasid, 101)
-        await vm.bind("dsa1", pasid, 101)
         ours = await host.sva_bind("dsa0", 77)
-        await host.sva_stop("dsa0", ours)
-        async with stuck_at(host, Priority.IOMMU):
-            await vm.free(pasid)
-            await host.allocator.free(ours)
-            await settle()
-            armed = True
-        await host.allocator.evict("vtd")
+        pasid = await bound_both_ways(vm)
+        gone = await vm.alloc()
+        await vm.bind("dsa0", gone, 102)
+        tasks.start_soon(keep_out, host)
+        while not out.is_set():
+            await host.allocator.evict("vtd")
+            for _ in range(10):
+                await checkpoint()
+        for each in (ours, pasid, gone):
+            await host.allocator.free(each, wait=True)
+        assert [ours, pasid] == [await other.alloc(), await other.alloc()]
+        assert [] == witness.steps(TornDown)
+        back.set()
         await settle()
-        armed = False
-        assert [pasid, ours] == fresh
         assert {"dsa0": {}, "dsa1": {}} == host.vtd.iommu.tables
-        assert (1, 1) == (await count(host, pasid), await count(host, ours))
+        assert [1, 1, 0] == [await count(host, each) for each in (ours, pasid, gone)]
         await other.bind("dsa0", pasid, 101)
         assert ours != await host.sva_bind("dsa0", 77)
         await host.process_exited(77)
@@ -726,6 +730,73 @@ async def test_a_lagging_driver_ends_right() -> None:
         await nothing_is_left(host)
 
 
+async def test_a_process_that_is_bound_while_the_driver_lags_keeps_its_entry() -> None:
+    """A Resync that is older than what the driver did since takes none of it away."""
+    came_to: list[int] = []
+
+    async def bind() -> None:
+        came_to.append(await host.sva_bind("dsa0", 78))
+
+    def when_it_is_told(seen: Decision | Step) -> None:
+        witness(seen)
+        told = isinstance(seen, Decision) and any(holder == "vtd" for holder, _ in seen.told)
+        if told and armed and not came_to:
+            came_to.append(0)
+            tasks.start_soon(bind)
+
+    witness = Witness()
+    armed = False
+    async with (
+        open_host(capacity=4096, system_quota=SYSTEM_QUOTA, observer=when_it_is_told) as host,
+        anyio.create_task_group() as tasks,
+    ):
+        await host.add_device("dsa0")
+        big = await host.start_vm("vm-1", quota=1200)
+        await host.allocator.alloc_many(big.sid, 1200)
+        armed = True
+        await big.close()
+        assert 1 == witness.resyncs("vtd")
+        _, pasid = came_to
+        assert {pasid: Entry("process 78", None)} == host.vtd.iommu.tables["dsa0"]
+        assert 3 == await count(host, pasid)
+        await host.process_exited(78)
+        await nothing_is_left(host)
+
+
+async def test_an_eviction_in_the_middle_of_a_bind() -> None:
+    """A process that was being bound when the driver was evicted has no ID left behind."""
+
+    async def evict() -> None:
+        await host.allocator.evict("vtd")
+
+    def in_the_middle(seen: Decision | Step) -> None:
+        if isinstance(seen, Decision) and type(seen.request) is Alloc:
+            tasks.start_soon(evict)
+
+    async with (
+        open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=in_the_middle) as host,
+        anyio.create_task_group() as tasks,
+    ):
+        await host.add_device("dsa0")
+        try:
+            await host.sva_bind("dsa0", 77)
+        except ActorCrashed:
+            pass
+        await settle()
+        await host.process_exited(77)
+        await settle()
+        await nothing_is_left(host)
+
+
+async def test_ids_that_the_host_allocates_itself_are_left_alone() -> None:
+    """A driver that comes back frees no ID of the system set that it did not allocate."""
+    async with a_host() as (host, _):
+        own = [await host.allocator.alloc(0, data=data) for data in (77, "77", "process x")]
+        host.vtd.crash()
+        await settle()
+        assert [1, 1, 1] == [await count(host, each) for each in own]
+
+
 # Bad input
 
 
@@ -756,8 +827,11 @@ async def test_a_lagging_driver_ends_right() -> None:
         UnbindProcess(5, 77),  # type: ignore[arg-type]
         ProcessExited({}),  # type: ignore[arg-type]
         ProcessExited(1.0),  # type: ignore[arg-type]
+        ProcessExited(10**5000),
+        UnbindProcess("dsa0", 2**64),
+        BindProcess("dsa0", 2**32),
     ],
-    ids=str,
+    ids=lambda request: type(request).__name__,
 )
 async def test_bad_values_are_refused(request_: Message) -> None:
     """A value of the wrong type or out of range is refused with EINVAL; nothing changes."""
@@ -783,7 +857,7 @@ async def test_bad_values_are_refused(request_: Message) -> None:
         UnbindProcess("dsa2", 77),
         UnbindProcess("dsa0", 78),
         UnbindProcess("dsa0", -1),
-        UnbindProcess("dsa0", 2**64),
+        UnbindProcess("dsa0", 2**64 - 1),
         UnbindProcess("dsa1", 77),
     ],
     ids=str,
@@ -804,7 +878,7 @@ async def test_a_set_that_is_not_the_ids_is_refused() -> None:
     async with a_host() as (host, vm):
         pasid = await vm.alloc()
         await vm.bind("dsa0", pasid, 1)
-        for sid in (0, 7, 2**64):
+        for sid in (0, 7, 2**63):
             with pytest.raises(NotOfThisSet):
                 await host.vtd.ask(BindGuestPasid("dsa1", pasid, sid, 1, "vm-1"))
             with pytest.raises(NotOfThisSet):

@@ -88,7 +88,7 @@ NO_NUMBERS: list[object] = [
     None,
 ]
 NOT_AN_ID: list[object] = [*NO_NUMBERS, -1, 2**32 - 1, 2**32, 2**64, -(2**64)]
-NOT_A_NUMBER: list[object] = [*NO_NUMBERS, -1, -(2**64)]
+NOT_A_NUMBER: list[object] = [*NO_NUMBERS, -1, 2**64, -(2**64)]
 NOT_A_COUNT: list[object] = [*NO_NUMBERS, 0, -1, 2**32, 2**64]
 NO_FLAG: list[object] = [0, 1, None, "yes", [], Hostile()]
 NO_NAME: list[object] = [
@@ -287,7 +287,7 @@ def test_what_is_found_is_shown_short(driver: Driver) -> None:
     assert "a value without a repr (Hostile)" == getattr(error, "found", None)
 
 
-@pytest.mark.parametrize("session", [*without_none(NO_NUMBERS), -1])
+@pytest.mark.parametrize("session", [*without_none(NO_NUMBERS), -1, 2**64])
 def test_sessions_are_checked(driver: Driver, session: Any) -> None:
     """A session that is no number is refused before the request is looked at."""
     refused(driver.core, InvalidArgument, TakeStatistics(), session, argument="session")
@@ -314,8 +314,8 @@ def test_the_first_holder_is_checked(name: Any) -> None:
         Alloc(0, 63, 63, "x" * 4096),
         AttachSpid(3, 2**32 - 2),
         AttachSpid(3, 0),
-        Acknowledge(1, 2**64),
-        Defer(1, 2**64),
+        Acknowledge(1, 2**64 - 1),
+        Defer(1, 2**64 - 1),
     ],
     ids=lambda each: type(each).__name__,
 )
@@ -345,7 +345,7 @@ UNKNOWN: list[tuple[Request, str]] = [
     ),
     *(
         (request, "ENOENT")
-        for number in (7, 2**32 - 1, 2**64)
+        for number in (7, 2**32 - 1, 2**64 - 1)
         for request in (
             AdjustSet(number, 5),
             FreeSet(number),
@@ -363,7 +363,7 @@ UNKNOWN: list[tuple[Request, str]] = [
     (FindSet("nobody"), "ENOENT"),
     (Evict("nobody"), "ENOENT"),
     (FindBySpid(0, 10), "ENOENT"),
-    (Get(1, 2**64), "EACCES"),
+    (Get(1, 2**64 - 1), "EACCES"),
 ]
 
 
