@@ -27,6 +27,13 @@ demo: $(VENV)/.demos ## a guest shares a device, then crashes: the story, live
 replay: $(VENV)/.demos ## compare with what a kernel's allocator answered
 	$(BIN)/python demos/replay.py tests/conformance/data/*.json $(ARGS)
 
+stress: $(VENV)/.demos ## storm over 200 VMs with crashes everywhere, a minute or three
+	$(BIN)/python demos/many_vms.py --vms 200 --devices 4 --ops 200000 $(ARGS)
+
+bench: $(VENV)/.demos ## measure against the floor, results in build/bench.json
+	@mkdir -p build
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
 explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
 	$(BIN)/python -m ioasid.testing $(ARGS)
 
