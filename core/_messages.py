@@ -422,6 +422,8 @@ class Acknowledge(Message, frozen=True):
 class Defer(Message, frozen=True):
     """Come back for the next message without acknowledging `seq`, which is acknowledged later.
 
+    What is set aside counts against the queue's bound.
+
     Answer: `Done`. Errors: `UnknownSubscription`.
     """
 

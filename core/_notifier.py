@@ -364,11 +364,14 @@ class Notifier:
     # -- Resync -------------------------------------------------------------------------------
 
     def resync_if_back(self, subscription: Subscription) -> None:
-        """Give a subscriber that lagged its Resync, if it has nothing left in its queue."""
+        """Give a subscriber that lagged its Resync, if its queue is empty and has room for it."""
+        unacknowledged = len(subscription.outstanding)
         if (
             not subscription.resync_due
             or not subscription.attached
-            or len(subscription.outstanding) > len(subscription.deferred)
+            or unacknowledged > len(subscription.deferred)
+            # Who sets everything aside gets no more before it acknowledged some of it.
+            or unacknowledged > subscription.queue_size
         ):
             return
         tables = self._tables

@@ -171,18 +171,18 @@ def references_add_up(tables: Tables) -> None:
 
 @invariant(0)
 def queues_are_bounded(tables: Tables) -> None:
-    """A queue has at most its bound, besides what is in the subscriber's hands or set aside."""
+    """A queue has at most its bound, what is set aside included, besides one in hand."""
     for number, each in tables.subscriptions.items():
         assert number == each.number
         assert each.deferred <= each.outstanding.keys()
-        assert len(each.outstanding) - len(each.deferred) <= each.queue_size + 1
+        assert len(each.outstanding) <= each.queue_size + 1
         lags = bool(each.outstanding) or each.folded_since is not None
         assert lags == (number in tables.lagging)
         assert each.folded_since is not None or not each.folded
         assert each.resync_due or each.folded_since is None
-        # Who has nothing in its hands is back, and gets its Resync at once.
+        # Who has nothing in its hands is back, and gets its Resync as soon as there is room.
         assert not (each.resync_due and each.attached) or (
-            len(each.outstanding) > len(each.deferred)
+            len(each.outstanding) > min(len(each.deferred), each.queue_size)
         )
 
 

@@ -710,14 +710,16 @@ def test_a_resync_leaves_alone_what_is_in_hand(driver: Driver) -> None:
     assert {} == driver.find(ioasid).references
 
 
-def test_who_sets_everything_aside_gets_its_resync_at_once(driver: Driver) -> None:
-    """A subscriber with nothing in its hands is back: its Resync does not wait."""
+def test_who_sets_everything_aside_gets_its_resync_when_there_is_room(driver: Driver) -> None:
+    """What is set aside counts against the bound: the Resync comes with an acknowledgement."""
     kvm = driver.subscribe("kvm", sid=0, queue_size=2)
     for _ in range(3):
         driver.alloc()
         driver.ask(Defer(kvm, driver.last(kvm).seq), "kvm")
     driver.alloc()
     assert Withdraw(kvm, None) in driver.effects
+    assert 3 == len(driver.messages(kvm))
+    driver.acknowledge(kvm, driver.messages(kvm)[0].seq, "kvm")
     assert 4 == len(driver.resync(kvm).ioasids)
     driver.finish(kvm, "kvm")
     assert () == driver.figures().lagging
@@ -1052,3 +1054,14 @@ def test_fan_out_is_in_order_of_subscription(driver: Driver) -> None:
     assert numbers == [
         each.subscription for each in driver.effects[before:] if isinstance(each, Deliver)
     ]
+
+
+def test_who_defers_everything_is_bounded(driver: Driver) -> None:
+    """Who sets every message aside has no more than its bound, however much happens."""
+    shelf = driver.subscribe("shelf", queue_size=2)
+    for _ in range(16):
+        driver.alloc()
+        for message in driver.messages(shelf):
+            driver.ask(Defer(shelf, message.seq), by="shelf")
+    (lag,) = driver.figures().lagging
+    assert 3 == lag.queued == lag.deferred
