@@ -277,9 +277,9 @@ class Vdcm(Actor):
         for drain in tuple(self._drains):
             drain.pending.discard(ioasid)
             if not drain.pending:
+                assert self.events is not None
                 self._drains.remove(drain)
-                if self.events is not None:
-                    self.events.acknowledge(drain.message)
+                self.events.acknowledge(drain.message)
 
     async def on_event(self, message: Event | Resync) -> None:
         """Stop and drain what ended; the event is acknowledged when that is done."""
