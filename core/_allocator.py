@@ -113,11 +113,12 @@ from ioasid.core._records import (
     member_words,
 )
 from ioasid.core._snapshot import Snapshot, restore, take
-from ioasid.core._space import MASK, SHIFT, ones
+from ioasid.core._space import ones
 
 __all__ = ["Allocator"]
 
 _DONE = Done()
+_RECLAIMED = Released(True)
 _HOLDING_KINDS = frozenset((BIND, UNBIND, FREE))
 
 
@@ -138,6 +139,7 @@ class Allocator:
 
     def _set_up(self, tables: Tables) -> None:
         self._tables = tables
+        self._sessions = tables.sessions
         self._notifier = Notifier(tables)
         self._life = LifeCycle(tables, self._notifier)
         self._ticket = 0
@@ -187,7 +189,7 @@ class Allocator:
         the `IoasidError` that the request is refused with; nothing has changed then. Call
         `drain` next.
         """
-        holder = self._tables.sessions.get(session) if type(session) is int else None
+        holder = self._sessions.get(session) if type(session) is int else None
         if holder is None:
             raise SessionEnded(_check.number(session, "session"))
         handler = self._handlers.get(type(request))
@@ -350,9 +352,8 @@ class Allocator:
     ) -> IoasidSet:
         tables = self._tables
         quota = self._take_available(quota)
-        sid = tables.sids.lowest_free(0, _check.MAX_COUNT)
+        sid = tables.sids.take_lowest(0, _check.MAX_COUNT, 0, tables.sid_words)
         assert sid is not None, "every set has a quota, so there are more numbers than sets"
-        tables.sids.take(sid, 0)
         owner = tables.sets[sid] = IoasidSet(sid, token, token_type, quota, system)
         if token is not None:
             tables.tokens[token] = sid
@@ -419,13 +420,15 @@ class Allocator:
 
     def _owner(self, ioasid: Any, sid: Any) -> IoasidSet:
         # The set of a live ID; refused if the request names another one.
-        owner = self._tables.space.owner(_check.ioasid(ioasid))
-        _check.optional_number(sid, "sid")
-        if owner is None:
+        tables = self._tables
+        found = tables.space.owner(ioasid) if type(ioasid) is int else None
+        if found is None:
+            _check.ioasid(ioasid)
+            _check.optional_number(sid, "sid")
             raise UnknownIoasid(ioasid)
-        if sid is not None and sid != owner:
+        if sid is not None and _check.number(sid, "sid") != found:
             raise NotOfThisSet(ioasid, sid)
-        return self._tables.sets[owner]
+        return tables.sets[found]
 
     def _active(self, ioasid: Any, sid: Any) -> IoasidSet:
         owner = self._owner(ioasid, sid)
@@ -436,8 +439,6 @@ class Allocator:
 
     def _range(self, low: Any, high: Any) -> tuple[int, int]:
         last = self._tables.capacity - 1
-        if high is None and type(low) is int and 0 <= low <= last:
-            return low, last
         low = _check.ioasid(low, "min")
         high = last if high is None else _check.ioasid(high, "max")
         if high > last:
@@ -447,22 +448,32 @@ class Allocator:
         return low, high
 
     def _alloc(self, _: Holder, request: Alloc) -> Reply:
+        # The request that everything else is measured by: what is as it should be is not called
+        # for, `_range` and `_usable_set` only tell what is wrong with the rest.
         tables = self._tables
-        low, high = self._range(request.min, request.max)
-        data = None if request.data is None else _check.data(request.data)
-        owner = self._usable_set(request.sid)
+        low, high = request.min, tables.capacity - 1
+        if request.max is not None or type(low) is not int or not 0 <= low <= high:
+            low, high = self._range(low, request.max)
+        data = request.data
+        if data is not None:
+            _check.data(data)
+        sid = request.sid
+        owner = tables.sets.get(sid) if type(sid) is int else None
+        if owner is None or owner.state is SET_FREE_PENDING:
+            owner = self._usable_set(sid)
         if owner.allocated >= owner.quota:
             raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1)
-        ioasid = tables.space.take_lowest(low, high, owner.sid)
+        ioasid = tables.space.take_lowest(low, high, sid, owner.members)
         if ioasid is None:
             raise RangeFull(low, high, 1)
-        word = ioasid >> SHIFT
-        owner.members[word] = owner.members.get(word, 0) | 1 << (ioasid & MASK)
         owner.allocated += 1
         tables.live += 1
         if data is not None:
             owner.records[ioasid] = Record(ioasid, owner, data=data)
-        self._notifier.tell_all(owner, ALLOC, ioasid, None, data)
+        if tables.subscriptions:
+            self._notifier.tell_all(owner, ALLOC, ioasid, None, data)
+        else:
+            tables.seq += 1
         return Allocated(ioasid)
 
     def _alloc_many(self, _: Holder, request: AllocMany) -> Reply:
@@ -476,8 +487,7 @@ class Allocator:
         if ranges is None:
             raise RangeFull(low, high, count)
         for first, last in ranges:
-            for word, gained in tables.space.take_range(first, last, owner.sid):
-                owner.members[word] = owner.members.get(word, 0) | gained
+            tables.space.take_range(first, last, owner.sid, owner.members)
         owner.allocated += count
         tables.live += count
         if self._notifier.route(owner, ALLOC) is NOBODY:
@@ -495,10 +505,13 @@ class Allocator:
         if wait:
             self._refuse_deadlock(holder, owner, ioasid)
         self._life.free(owner, ioasid)
-        self._life.settle()
+        if self._tables.unsettled:
+            self._life.settle()
+        if ioasid not in owner.records:
+            return _RECLAIMED
         if wait and self._life.wait(self._ticket, owner, [ioasid]):
             return None
-        return Released(ioasid not in owner.records)
+        return Released(False)
 
     def _refuse_deadlock(self, holder: Holder, owner: IoasidSet, ioasid: int) -> None:
         reason = self._life.own_part(holder, owner, ioasid)

@@ -39,19 +39,20 @@ class LifeCycle:
 
     def free(self, owner: IoasidSet, ioasid: int) -> None:
         """Drop the owner's reference of an ID; a second time is a no-op."""
+        tables = self._tables
         record = owner.records.get(ioasid)
         if record is None:
-            if self._notifier.route(owner, FREE) is NOBODY:
-                self._tables.seq += 1
+            if not tables.subscriptions or self._notifier.route(owner, FREE) is NOBODY:
+                tables.seq += 1
                 self._release(owner, ioasid)
                 return
-            record = self._tables.record(owner, ioasid)
+            record = tables.record(owner, ioasid)
         if record.free_pending:
             return
         record.free_pending = True
-        self._tables.free_pending += 1
+        tables.free_pending += 1
         self._notifier.stage(record, FREE, record.spid, None)
-        self._tables.unsettled[ioasid] = record
+        tables.unsettled[ioasid] = record
 
     def free_all(self, owner: IoasidSet) -> None:
         """Free every ID of a set, lowest first."""
@@ -77,7 +78,7 @@ class LifeCycle:
         tables.available += owner.quota
         tables.sets_free_pending -= 1
         del tables.sets[owner.sid]
-        tables.sids.release(owner.sid >> SHIFT, 1 << (owner.sid & MASK))
+        tables.sids.release(owner.sid, 1 << (owner.sid & MASK), tables.sid_words)
         if owner.token is not None:
             del tables.tokens[owner.token]
         if owner.system:
@@ -190,19 +191,16 @@ class LifeCycle:
 
     def _release(self, owner: IoasidSet, ioasid: int, record: Record | None = None) -> None:
         tables = self._tables
-        word = ioasid >> SHIFT
-        bit = 1 << (ioasid & MASK)
-        rest = owner.members[word] & ~bit
-        if rest:
-            owner.members[word] = rest
-        else:
-            del owner.members[word]
+        tables.space.release(ioasid, 1 << (ioasid & MASK), owner.members)
         owner.allocated -= 1
         tables.live -= 1
-        tables.space.release(word, bit)
-        spid, data = (None, None) if record is None else (record.spid, record.data)
-        self._notifier.tell_all(owner, RECLAIM, ioasid, spid, data)
-        self.destroy_if_empty(owner)
+        if tables.subscriptions:
+            spid, data = (None, None) if record is None else (record.spid, record.data)
+            self._notifier.tell_all(owner, RECLAIM, ioasid, spid, data)
+        else:
+            tables.seq += 1
+        if owner.state is SET_FREE_PENDING:
+            self.destroy_if_empty(owner)
 
     def _release_plain(self, owner: IoasidSet) -> None:
         # All plain IDs of a set at once, where nobody is told of it.
@@ -212,16 +210,12 @@ class LifeCycle:
             word = ioasid >> SHIFT
             recorded[word] = recorded.get(word, 0) | 1 << (ioasid & MASK)
         released = 0
-        for word, members in tuple(owner.members.items()):
-            kept = recorded.get(word, 0)
-            plain = members & ~kept
+        for first, members in member_words(owner):
+            plain = members & ~recorded.get(first >> SHIFT, 0)
             if plain:
-                tables.space.release(word, plain)
+                lowest = first + (plain & -plain).bit_length() - 1
+                tables.space.release(lowest, plain, owner.members)
                 released += plain.bit_count()
-            if kept:
-                owner.members[word] = kept
-            else:
-                del owner.members[word]
         owner.allocated -= released
         tables.live -= released
         tables.seq += 2 * released

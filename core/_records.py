@@ -183,6 +183,8 @@ class Tables:
     """Whether a set or reservation ever existed: from then on the capacity stands."""
     space: IdSpace = field(factory=IdSpace)
     sids: IdSpace = field(factory=IdSpace)
+    sid_words: dict[int, int] = field(factory=dict)
+    """The numbers of the sets, as `IoasidSet.members` has those of IDs."""
     sets: dict[int, IoasidSet] = field(factory=dict)
     tokens: dict[str, int] = field(factory=dict)
     system_sid: int | None = None

@@ -318,7 +318,7 @@ class _Restorer:
             state=given.state,
         )
         tables.sets[owner.sid] = owner
-        tables.sids.take(owner.sid, 0)
+        tables.sids.take_range(owner.sid, owner.sid, 0, tables.sid_words)
         tables.available -= owner.quota
         if owner.token is not None:
             _require(_check.name(owner.token, "token") not in tables.tokens, "a token twice")
@@ -330,8 +330,7 @@ class _Restorer:
         for each in given.ioasids:
             _require(0 <= each.first <= each.last < tables.capacity, "an ID beyond the capacity")
             _require(tables.space.is_free(each.first, each.last), "an ID in two sets")
-            for word, gained in tables.space.take_range(each.first, each.last, owner.sid):
-                owner.members[word] = owner.members.get(word, 0) | gained
+            tables.space.take_range(each.first, each.last, owner.sid, owner.members)
             owner.allocated += each.last - each.first + 1
         tables.live += owner.allocated
         _require(owner.allocated <= owner.quota, "more IDs than quota")

@@ -51,75 +51,96 @@ def bits(first: int, last: int) -> int:
     return ((1 << (last - first + 1)) - 1) << first
 
 
+_NO_OWNERS: Final = array("I", bytes(4 * WORD_BITS))
+"""What a new word begins with; a copy costs a fourth of making it anew."""
+
+
+@define
+class Word:
+    """The taken IDs of one word of the ID space: a bit each, and by position who owns it."""
+
+    used: int = 0
+    owners: "array[int]" = field(factory=lambda: _NO_OWNERS[:])
+
+
 @define
 class IdSpace:
-    """The IDs that are taken, each with the number of the set that owns it."""
+    """The IDs that are taken, each with the number of the set that owns it.
 
-    _used: dict[int, int] = field(factory=dict)
+    Whoever takes or releases IDs for a set passes the set's members along, a bit each by word of
+    the space: they are marked in the same step.
+    """
+
+    _words: dict[int, Word] = field(factory=dict)
     _full_words: dict[int, int] = field(factory=dict)
     _full_blocks: int = 0
-    _owners: dict[int, "array[int]"] = field(factory=dict)
     _run_first: int = 0
     _run_last: int = -1
     """A run of IDs that are all taken, so that filling up from below need not search."""
 
     def owner(self, ioasid: int) -> int | None:
         """Return the set that owns an ID, or `None` if it is free."""
-        word = ioasid >> SHIFT
-        if not self._used.get(word, 0) >> (ioasid & MASK) & 1:
+        word = self._words.get(ioasid >> SHIFT)
+        position = ioasid & MASK
+        if word is None or not word.used >> position & 1:
             return None
-        return self._owners[word][ioasid & MASK]
+        return word.owners[position]
 
     def lowest_free(self, low: int, high: int) -> int | None:
         """Return the lowest free ID in [low, high], or `None` if all are taken."""
         start = self._run_last + 1 if self._run_first <= low <= self._run_last else low
-        word = start >> SHIFT
-        above = self._used.get(word, 0) >> (start & MASK)
+        number = start >> SHIFT
+        above = self._used(number) >> (start & MASK)
         candidate = start + lowest_zero(above) if above else start
-        if candidate >> SHIFT != word:
-            word = self._next_open_word(word + 1)
-            candidate = (word << SHIFT) + lowest_zero(self._used.get(word, 0))
+        if candidate >> SHIFT != number:
+            number = self._next_open_word(number + 1)
+            candidate = (number << SHIFT) + lowest_zero(self._used(number))
         return candidate if candidate <= high else None
 
-    def take_lowest(self, low: int, high: int, sid: int) -> int | None:
-        """Mark the lowest free ID in [low, high] as taken by a set and return it, if any."""
-        ioasid = self.lowest_free(low, high)
-        if ioasid is not None:
-            self.take(ioasid, sid)
-            # All from `low` to here are taken now: where the next search from `low` begins.
-            if not self._run_first <= low <= self._run_last + 1:
-                self._run_first = low
-            self._run_last = ioasid
+    def take_lowest(self, low: int, high: int, sid: int, members: dict[int, int]) -> int | None:
+        """Give the lowest free ID in [low, high] to a set and return it, if there is one."""
+        first = self._run_first
+        ioasid = self._run_last + 1
+        if not first <= low <= ioasid:
+            first = ioasid = low
+        word = self._words.get(ioasid >> SHIFT)
+        if ioasid > high or (word is not None and word.used >> (ioasid & MASK) & 1):
+            found = self.lowest_free(ioasid, high)
+            if found is None:
+                return None
+            ioasid = found
+            word = self._words.get(ioasid >> SHIFT)
+        # All from `first` to here are taken now: where the next search from `low` begins.
+        self._run_first = first
+        self._run_last = ioasid
+        number = ioasid >> SHIFT
+        position = ioasid & MASK
+        bit = 1 << position
+        if word is None:
+            word = self._words[number] = Word()
+        word.owners[position] = sid
+        word.used |= bit
+        members[number] = members.get(number, 0) | bit
+        if word.used == FULL:
+            self._mark_full(number)
         return ioasid
 
-    def take(self, ioasid: int, sid: int) -> None:
-        """Mark a free ID as taken by a set."""
-        word = ioasid >> SHIFT
-        used = self._used.get(word, 0) | 1 << (ioasid & MASK)
-        self._used[word] = used
-        owners = self._owners.get(word)
-        if owners is None:
-            owners = self._owners[word] = array("I", bytes(4 * WORD_BITS))
-        owners[ioasid & MASK] = sid
-        if used == FULL:
-            self._mark_full(word)
-
-    def release(self, word: int, released: int) -> None:
-        """Mark the taken IDs of a word whose bits are 1 in `released` as free."""
-        lowest = (word << SHIFT) + (released & -released).bit_length() - 1
-        if lowest <= self._run_last:
-            self._run_last = max(lowest, self._run_first) - 1
-        used = self._used[word]
-        if used == FULL:
-            block = word >> SHIFT
-            self._full_words[block] &= ~(1 << (word & MASK))
-            self._full_blocks &= ~(1 << block)
-        used &= ~released
-        if used:
-            self._used[word] = used
+    def release(self, lowest: int, released: int, members: dict[int, int]) -> None:
+        """Take IDs of one word back from their set: the bits in `released`, `lowest` the first."""
+        number = lowest >> SHIFT
+        word = self._words[number]
+        if word.used == FULL:
+            self._unmark_full(number)
+        word.used ^= released
+        if not word.used:
+            del self._words[number]
+        rest = members[number] ^ released
+        if rest:
+            members[number] = rest
         else:
-            del self._used[word]
-            del self._owners[word]
+            del members[number]
+        if lowest <= self._run_last:
+            self._run_last = lowest - 1
 
     def lowest_ranges(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
         """Return the `count` lowest free IDs in [low, high] as ranges, or `None` if too few."""
@@ -128,13 +149,9 @@ class IdSpace:
             start = self.lowest_free(low, high)
             if start is None:
                 return None
-            word = start >> SHIFT
-            used = self._used.get(word, 0)
-            if used:
-                above = used >> (start & MASK)
-                free = (above & -above).bit_length() - 1 if above else WORD_BITS - (start & MASK)
-            else:
-                free = WORD_BITS - (start & MASK)
+            number = start >> SHIFT
+            above = self._used(number) >> (start & MASK)
+            free = (above & -above).bit_length() - 1 if above else WORD_BITS - (start & MASK)
             length = min(free, count, high - start + 1)
             if ranges and ranges[-1][1] == start - 1:
                 ranges[-1] = (ranges[-1][0], start + length - 1)
@@ -146,37 +163,39 @@ class IdSpace:
                 return None
         return ranges
 
-    def take_range(self, first: int, last: int, sid: int) -> Iterator[tuple[int, int]]:
-        """Mark free IDs as taken by a set; yield each word touched with the bits it gained."""
+    def take_range(self, first: int, last: int, sid: int, members: dict[int, int]) -> None:
+        """Give free IDs, from `first` to `last`, to a set."""
         while first <= last:
-            word = first >> SHIFT
-            end = min(last, (word << SHIFT) | MASK)
+            number = first >> SHIFT
+            end = min(last, (number << SHIFT) | MASK)
             gained = bits(first & MASK, end & MASK)
-            used = self._used.get(word, 0) | gained
-            self._used[word] = used
-            owners = self._owners.get(word)
-            if owners is None:
-                owners = self._owners[word] = array("I", bytes(4 * WORD_BITS))
-            length = end - first + 1
-            owners[first & MASK : (end & MASK) + 1] = array("I", [sid]) * length
-            if used == FULL:
-                self._mark_full(word)
-            yield word, gained
+            word = self._words.get(number)
+            if word is None:
+                word = self._words[number] = Word()
+            word.used |= gained
+            word.owners[first & MASK : (end & MASK) + 1] = array("I", [sid]) * (end - first + 1)
+            members[number] = members.get(number, 0) | gained
+            if word.used == FULL:
+                self._mark_full(number)
             first = end + 1
 
     def is_free(self, first: int, last: int) -> bool:
         """Tell whether no ID from `first` to `last`, both included, is taken."""
         while first <= last:
-            word = first >> SHIFT
-            end = min(last, (word << SHIFT) | MASK)
-            if self._used.get(word, 0) & bits(first & MASK, end & MASK):
+            number = first >> SHIFT
+            end = min(last, (number << SHIFT) | MASK)
+            if self._used(number) & bits(first & MASK, end & MASK):
                 return False
             first = end + 1
         return True
 
-    def _next_open_word(self, word: int) -> int:
-        block = word >> SHIFT
-        start = word & MASK
+    def _used(self, number: int) -> int:
+        word = self._words.get(number)
+        return 0 if word is None else word.used
+
+    def _next_open_word(self, number: int) -> int:
+        block = number >> SHIFT
+        start = number & MASK
         candidate = start + lowest_zero(self._full_words.get(block, 0) >> start)
         if candidate < WORD_BITS:
             return (block << SHIFT) + candidate
@@ -184,9 +203,14 @@ class IdSpace:
         block += lowest_zero(self._full_blocks >> block)
         return (block << SHIFT) + lowest_zero(self._full_words.get(block, 0))
 
-    def _mark_full(self, word: int) -> None:
-        block = word >> SHIFT
-        full = self._full_words.get(block, 0) | 1 << (word & MASK)
+    def _mark_full(self, number: int) -> None:
+        block = number >> SHIFT
+        full = self._full_words.get(block, 0) | 1 << (number & MASK)
         self._full_words[block] = full
         if full == FULL:
             self._full_blocks |= 1 << block
+
+    def _unmark_full(self, number: int) -> None:
+        block = number >> SHIFT
+        self._full_words[block] &= ~(1 << (number & MASK))
+        self._full_blocks &= ~(1 << block)

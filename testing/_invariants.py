@@ -67,7 +67,7 @@ def every_id_is_in_one_set_or_the_pool(tables: Tables) -> None:
             seen[ioasid] = sid
         assert owner.records.keys() <= seen.keys()
     assert tables.live == len(seen)
-    assert len(seen) == sum(word.bit_count() for word in tables.space._used.values())
+    assert len(seen) == sum(word.used.bit_count() for word in tables.space._words.values())
 
 
 @invariant(3)
@@ -219,7 +219,7 @@ def figures_add_up(tables: Tables) -> None:
         tables.system_sid is None and not any(owner.system for owner in owners)
     )
     assert set(tables.sets) == {sid for sid in tables.sets if tables.sids.owner(sid) is not None}
-    assert len(tables.sets) == sum(word.bit_count() for word in tables.sids._used.values())
+    assert len(tables.sets) == sum(word.used.bit_count() for word in tables.sids._words.values())
     subscriptions = tables.subscriptions.values()
     system = {each.number for each in subscriptions if each.sid is None and each.token is None}
     assert system == set(tables.system_subscriptions)
@@ -249,9 +249,9 @@ def nothing_leaks(allocator: Allocator) -> None:
         "holders": tables.holders,
         "sessions": tables.sessions,
         "outbox": tables.outbox,
-        "used": tables.space._used,
-        "owners": tables.space._owners,
-        "sids": tables.sids._used,
+        "space": tables.space._words,
+        "sids": tables.sids._words,
+        "sid_words": tables.sid_words,
     }
     assert {name: table for name, table in left.items() if table} == {}
     assert (tables.live, tables.free_pending, tables.sets_free_pending) == (0, 0, 0)

@@ -7,6 +7,8 @@ import pytest
 
 from ioasid.core._space import FULL, SHIFT, WORD_BITS, IdSpace, bits, lowest_zero, ones, runs
 
+Members = dict[int, int]
+
 BLOCK = WORD_BITS * WORD_BITS
 TOP = 2**32 - 2
 """The highest ID there may be."""
@@ -19,14 +21,19 @@ EDGES = [
 ]
 
 
-def release(space: IdSpace, ioasid: int) -> None:
+def take(space: IdSpace, ioasid: int, sid: int, members: Members) -> None:
+    """Take one free ID."""
+    assert ioasid == space.take_lowest(ioasid, ioasid, sid, members)
+
+
+def release(space: IdSpace, ioasid: int, members: Members) -> None:
     """Release one ID."""
-    space.release(ioasid >> SHIFT, 1 << (ioasid % WORD_BITS))
+    space.release(ioasid, 1 << (ioasid % WORD_BITS), members)
 
 
-def take_range(space: IdSpace, first: int, last: int, sid: int = 0) -> list[tuple[int, int]]:
-    """Take a range; returns the words that it touched."""
-    return list(space.take_range(first, last, sid))
+def taken(members: Members) -> list[int]:
+    """The IDs that a set's words say it has."""
+    return [(number << SHIFT) + bit for number in sorted(members) for bit in ones(members[number])]
 
 
 @pytest.mark.parametrize("word", [0, 1, 2, 0b1011, FULL >> 1, FULL, 1 << 1023, (1 << 512) - 1])
@@ -51,17 +58,21 @@ def test_bits(first: int, last: int) -> None:
 def test_edges(edge: int) -> None:
     """An ID at an edge is taken, found, passed over and released like any other."""
     space = IdSpace()
+    members: Members = {}
     assert space.owner(edge) is None
-    space.take(edge, 7)
+    take(space, edge, 7, members)
     assert 7 == space.owner(edge)
+    assert [edge] == taken(members)
     assert edge + 1 == space.lowest_free(edge, edge + 1)
     assert space.lowest_free(edge, edge) is None
+    assert space.take_lowest(edge, edge, 8, members) is None
     assert not space.is_free(max(edge - 1, 0), edge + 1)
     assert space.is_free(edge + 1, edge + 2 * WORD_BITS)
-    release(space, edge)
+    release(space, edge, members)
     assert space.owner(edge) is None
     assert edge == space.lowest_free(edge, edge)
-    assert IdSpace() == space
+    assert {} == members
+    assert space.is_free(0, edge + 1)
 
 
 @pytest.mark.parametrize("edge", [edge for edge in EDGES if edge > 0])
@@ -69,37 +80,40 @@ def test_edges(edge: int) -> None:
 def test_ranges_at_edges(edge: int, length: int) -> None:
     """A range across an edge is one range, and leaves nothing behind when it is released."""
     space = IdSpace()
+    members: Members = {}
     first = max(edge - length // 2, 0)
     last = min(first + length - 1, TOP)
     assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
-    touched = take_range(space, first, last, 3)
-    assert last - first + 1 == sum(gained.bit_count() for _, gained in touched)
+    space.take_range(first, last, 3, members)
+    assert list(range(first, last + 1)) == taken(members)
     assert [3, 3] == [space.owner(first), space.owner(last)]
     assert space.lowest_free(first, last) is None
     assert space.lowest_ranges(1, first, last) is None
-    for word, gained in touched:
-        space.release(word, gained)
+    for number, word in tuple(members.items()):
+        space.release((number << SHIFT) + next(ones(word)), word, members)
+    assert {} == members
     assert space.is_free(first, last)
 
 
 def test_full_words_and_blocks_are_passed_over() -> None:
     """Behind whole blocks that are taken, the next free ID is found, and again after a release."""
     space = IdSpace()
-    take_range(space, 0, 2 * BLOCK + 5 * WORD_BITS + 2)
+    members: Members = {}
+    space.take_range(0, 2 * BLOCK + 5 * WORD_BITS + 2, 0, members)
     assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(0, TOP)
     for hole in (0, WORD_BITS - 1, BLOCK - 1, BLOCK, BLOCK + 3 * WORD_BITS, 2 * BLOCK):
-        release(space, hole)
+        release(space, hole, members)
         assert hole == space.lowest_free(0, TOP)
         assert hole == space.lowest_free(hole, TOP)
         assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(hole + 1, TOP)
-        space.take(hole, 0)
+        take(space, hole, 0, members)
 
 
 def test_holes_become_ranges() -> None:
     """Free IDs between taken ones are answered as ranges, lowest first, all or none."""
     space = IdSpace()
     for first, last in ((0, 0), (3, 4), (1000, 1030), (2048, 3071)):
-        take_range(space, first, last)
+        space.take_range(first, last, 0, {})
     expected = [(1, 2), (5, 999), (1031, 2047), (3072, 3080)]
     wanted = sum(last - first + 1 for first, last in expected)
     assert expected == space.lowest_ranges(wanted, 0, TOP)
@@ -116,6 +130,7 @@ def test_against_a_plain_set(seed: int) -> None:
     span = choose.choice((60, 900, 2500))
     span = min(span, TOP - base + 1)
     space = IdSpace()
+    members: dict[int, Members] = {sid: {} for sid in (0, 1, 2**32 - 2)}
     model: dict[int, int] = {}
 
     def free_ids(low: int, high: int) -> list[int]:
@@ -124,14 +139,16 @@ def test_against_a_plain_set(seed: int) -> None:
     for _ in range(250):
         low = base + choose.randrange(span)
         high = choose.randrange(low, base + span)
-        sid = choose.randrange(2**32 - 1)
+        sid = choose.choice(list(members))
         free = free_ids(low, high)
         assert (free[0] if free else None) == space.lowest_free(low, high)
         assert (len(free) == high - low + 1) == space.is_free(low, high)
         match choose.randrange(4):
-            case 0 if free:
-                space.take(free[0], sid)
-                model[free[0]] = sid
+            case 0:
+                lowest = space.take_lowest(low, high, sid, members[sid])
+                assert (free[0] if free else None) == lowest
+                if lowest is not None:
+                    model[lowest] = sid
             case 1:
                 wanted = choose.randrange(1, span)
                 ranges = space.lowest_ranges(wanted, low, high)
@@ -142,21 +159,21 @@ def test_against_a_plain_set(seed: int) -> None:
                 assert free[:wanted] == got
                 assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
                 for first, last in ranges:
-                    take_range(space, first, last, sid)
+                    space.take_range(first, last, sid, members[sid])
                 model.update(dict.fromkeys(got, sid))
             case 2 if model:
                 released = choose.choice(sorted(model))
-                release(space, released)
-                del model[released]
+                release(space, released, members[model.pop(released)])
             case 3:
                 for released in [ioasid for ioasid in model if low <= ioasid <= high]:
-                    release(space, released)
-                    del model[released]
+                    release(space, released, members[model.pop(released)])
             case _:
                 pass
         for ioasid in choose.sample(range(base, base + span), 10):
             assert model.get(ioasid) == space.owner(ioasid)
-    for ioasid in model:
-        release(space, ioasid)
+    for sid, words in members.items():
+        assert sorted(ioasid for ioasid in model if model[ioasid] == sid) == taken(words)
+    for ioasid, sid in model.items():
+        release(space, ioasid, members[sid])
     assert space.is_free(base, base + span)
     assert base == space.lowest_free(base, TOP)

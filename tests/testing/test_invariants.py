@@ -67,7 +67,7 @@ def exceed(tables: Tables) -> None:
 
 def own_twice(tables: Tables) -> None:
     """Count an ID of the set as free."""
-    tables.space.release(0, 1 << 3)
+    tables.space.release(3, 1 << 3, {0: 1 << 3})
 
 
 def recycle(tables: Tables) -> None:
