@@ -16,7 +16,8 @@ LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-lowest bench explore replay lint format coverage wheel-test clean
+.PHONY: help demo replay stress test test-lowest bench explore lint \
+	format coverage wheel-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -30,8 +31,7 @@ replay: $(VENV)/.demos ## compare with what a kernel's allocator answered
 stress: $(VENV)/.demos ## storm over 200 VMs with crashes everywhere, a minute or three
 	$(BIN)/python demos/many_vms.py --vms 200 --devices 4 --ops 200000 $(ARGS)
 
-bench: $(VENV)/.demos ## measure against the floor, results in build/bench.json
-	@mkdir -p build
+bench: $(VENV)/.bench ## measure against the floor, results in build/bench.json
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
@@ -110,10 +110,14 @@ $(VENV)/.demos: pyproject.toml | $(BIN)/python
 	$(call install,demos)
 	@touch $(VENV)/.demos
 
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(call install,bench)
+	@touch $(VENV)/.demos $(VENV)/.bench
+
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call install,test)
-	@touch $(VENV)/.demos $(VENV)/.test
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.test
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(call install,dev)
-	@touch $(VENV)/.demos $(VENV)/.test $(VENV)/.dev
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.test $(VENV)/.dev

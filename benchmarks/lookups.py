@@ -1,14 +1,13 @@
 """What it costs to find the ID behind a guest's ID, by how many there are."""
 
 import random
-from collections.abc import Collection
 from time import perf_counter
 
 from benchmarks.measure import Figure, Pass, Plan, compare, require, take_turns
 from ioasid.core import Alloc, Allocated, Allocator, AllocSet, AttachSpid, FindBySpid, SetRecord
 
 
-async def find_by_spid(_names: Collection[str], backend: str, plan: Plan) -> list[Figure]:
+async def find_by_spid(backend: str, plan: Plan) -> list[Figure]:
     """Compare look-ups among 100,000 IDs of a set with look-ups among 1,000, by plain calls.
 
     The figure looks up the same number of different IDs on both sides, a random 100, again and
@@ -18,7 +17,7 @@ async def find_by_spid(_names: Collection[str], backend: str, plan: Plan) -> lis
     """
     few, many, asked = 1000, plan.scaled(100_000, 10_000), 100
     lookups = plan.scaled(20_000, 5000)
-    of_many, of_few = _Guest(many), _Guest(few)
+    of_many, of_few = Guest(many), Guest(few)
     passes = {
         f"{many:,} IDs": of_many.looking_up(asked, lookups),
         f"{few:,} IDs": of_few.looking_up(asked, lookups),
@@ -39,7 +38,7 @@ async def find_by_spid(_names: Collection[str], backend: str, plan: Plan) -> lis
     ]
 
 
-class _Guest:
+class Guest:
     """A set with IDs under random guest's IDs, and an allocator of its own."""
 
     def __init__(self, ids: int) -> None:

@@ -1,9 +1,9 @@
 """Pairs: contenders take turns in one process, and what counts is the ratio within a turn.
 
 A machine that is busy with something else slows all contenders of a turn alike, so the median of
-the paired ratios stands where the times themselves wander. That is also why pyperf is not used:
-it gives each contender processes of its own, minutes apart, and compares the means. Its steps
-that matter here are kept: a warm-up, many repeats, a robust average, the spread beside it.
+the paired ratios stands where the times themselves wander. That is why pyperf does not measure
+the ratios: it gives each contender processes of its own, one after the other, and compares the
+means. It does measure what has no partner, the plain calls in `benchmarks.calls`.
 """
 
 import gc
@@ -13,7 +13,7 @@ from statistics import median, quantiles
 from typing import Final, TypeAlias
 
 from anyio import fail_after
-from attrs import field, frozen
+from attrs import frozen
 
 Pass: TypeAlias = Callable[[], Awaitable[float]]
 """Does a contender's work once, checks it, and returns the seconds that one operation took."""
@@ -42,26 +42,33 @@ class Plan:
 
 @frozen
 class Figure:
-    """One measured ratio."""
+    """One measured figure, in the unit of its target."""
 
     name: str
     backend: str
     value: float
-    """The median of the paired ratios."""
+    """The median."""
     unit: str
     target: float | None
     """At most this; `None` for a figure that is only shown."""
+    at_least: bool
+    """Whether the target is a minimum instead."""
     quartiles: tuple[float, float]
     spread: tuple[float, float]
-    """The lowest and the highest of the paired ratios."""
+    """The lowest and the highest value."""
     repeats: int
-    microseconds: Mapping[str, float] = field(factory=dict)
-    """The median time of one operation, by contender."""
+    beside: Mapping[str, float]
+    """The medians of what was compared, by contender."""
+    beside_unit: str
+    note: str
+    """What has to be said beside it."""
 
     @property
-    def is_over(self) -> bool:
+    def is_missed(self) -> bool:
         """Tell whether the target is missed."""
-        return self.target is not None and self.value > self.target
+        if self.target is None:
+            return False
+        return self.value < self.target if self.at_least else self.value > self.target
 
 
 async def take_turns(contenders: Mapping[str, Pass], plan: Plan) -> dict[str, list[float]]:
@@ -90,6 +97,36 @@ async def take_turns(contenders: Mapping[str, Pass], plan: Plan) -> dict[str, li
     return times
 
 
+def figure(
+    values: Sequence[float],
+    *,
+    name: str,
+    backend: str,
+    unit: str,
+    target: float | None,
+    at_least: bool = False,
+    beside: Mapping[str, float] | None = None,
+    beside_unit: str = "µs",
+    note: str = "",
+) -> Figure:
+    """Return the figure that values measured again and again make."""
+    lower, middle, upper = quantiles(values, n=4) if len(values) > 1 else (values[0],) * 3
+    return Figure(
+        name,
+        backend,
+        middle,
+        unit,
+        target,
+        at_least,
+        (lower, upper),
+        (min(values), max(values)),
+        len(values),
+        beside or {},
+        beside_unit,
+        note,
+    )
+
+
 def compare(
     times: Mapping[str, Sequence[float]],
     ours: str,
@@ -99,20 +136,19 @@ def compare(
     backend: str,
     unit: str,
     target: float | None,
+    at_least: bool = False,
+    note: str = "",
 ) -> Figure:
     """Return the figure of one contender's times over another's."""
-    ratios = [mine / theirs for mine, theirs in zip(times[ours], times[other], strict=True)]
-    lower, middle, upper = quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-    return Figure(
-        name,
-        backend,
-        middle,
-        unit,
-        target,
-        (lower, upper),
-        (min(ratios), max(ratios)),
-        len(ratios),
-        {contender: median(each) * 1e6 for contender, each in times.items()},
+    return figure(
+        [mine / theirs for mine, theirs in zip(times[ours], times[other], strict=True)],
+        name=name,
+        backend=backend,
+        unit=unit,
+        target=target,
+        at_least=at_least,
+        beside={contender: median(each) * 1e6 for contender, each in times.items()},
+        note=note,
     )
 
 

@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from benchmarks import run
-from benchmarks.measure import Figure, Lost, Plan, compare
+from benchmarks.measure import Figure, Lost, Plan
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,14 +39,26 @@ def test_figures_are_written(tmp_path: Path) -> None:
     lower, upper = figure.pop("quartiles")
     assert 0 < low <= value <= high
     assert lower <= value <= upper
-    assert all(each > 0 for each in figure.pop("microseconds").values())
+    assert all(each > 0 for each in figure.pop("beside").values())
     assert {
         "name": "find_by_spid",
         "backend": "core",
         "unit": "x of 1,000 IDs",
         "target": 1.2,
+        "at_least": False,
         "repeats": 3,
+        "beside_unit": "µs",
+        "note": "",
     } == figure
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("benchmark", run.BENCHMARKS, ids=lambda each: str(each.names[0]))
+def test_every_benchmark_gives_its_figures(benchmark: run.Benchmark) -> None:
+    """Run once and small, a benchmark loses nothing and gives every figure it promises."""
+    figures = run.run(benchmark, benchmark.backends[0], Plan(1, quick=True, collecting=False))
+    assert list(benchmark.names) == [each.name for each in figures]
+    assert all(each.value > 0 for each in figures)
 
 
 def test_an_unknown_figure_is_refused(tmp_path: Path) -> None:
@@ -70,7 +81,7 @@ def test_a_lost_reply_fails_the_run(
 ) -> None:
     """A benchmark that loses something ends with status 1 and says so; nothing is written."""
 
-    async def lose(_names: Collection[str], _backend: str, _plan: Plan) -> list[Figure]:
+    async def lose(_backend: str, _plan: Plan) -> list[Figure]:
         raise error
 
     losing = run.Benchmark(("find_by_spid",), ("asyncio",), lose)
@@ -79,18 +90,3 @@ def test_a_lost_reply_fails_the_run(
     assert 1 == run.main(["--output", str(path)])
     assert "a reply" in capsys.readouterr().err
     assert not path.exists()
-
-
-def test_what_counts_is_the_ratio_within_a_turn() -> None:
-    """The value is the median of the paired ratios, not the ratio of the medians."""
-    times = {"ours": [2.0, 30.0, 2.0], "floor": [1.0, 10.0, 2.0]}
-    figure = compare(
-        times, "ours", "floor", name="ask", backend="asyncio", unit="x floor", target=1.5
-    )
-    assert (2.0, (1.0, 3.0), 3, True) == (
-        figure.value,
-        figure.spread,
-        figure.repeats,
-        figure.is_over,
-    )
-    assert {"ours": 2e6, "floor": 2e6} == figure.microseconds

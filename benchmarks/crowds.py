@@ -1,14 +1,14 @@
 """What an event costs, by how many others subscribe to something else."""
 
 from asyncio import TaskGroup
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from time import perf_counter
 from typing import Final
 
-from anyio import Event
 from attrs import define, field
 
+from benchmarks.audience import Audience
 from benchmarks.measure import Figure, Lost, Pass, Plan, compare, require, take_turns
 from ioasid.actors import Session, open_allocator
 from ioasid.core import AllocatorClosed, EventKind, Resync
@@ -17,7 +17,7 @@ SUBSCRIBERS: Final = 10
 TARGETS: Final = 10
 
 
-async def fanout_filtered(_names: Collection[str], backend: str, plan: Plan) -> list[Figure]:
+async def fanout_filtered(backend: str, plan: Plan) -> list[Figure]:
     """Compare an event of a set among 10,000 sets with one among 10; each has 10 subscribers.
 
     Every subscriber is a task of its own that iterates. The events go to 10 sets in turn, spread
@@ -27,8 +27,8 @@ async def fanout_filtered(_names: Collection[str], backend: str, plan: Plan) -> 
     few, many, events = TARGETS, plan.scaled(10_000, 1000), plan.scaled(400, 40)
     async with AsyncExitStack() as stack:
         passes = {
-            f"{many:,} sets": (await stack.enter_async_context(_open_crowd(many))).passing(events),
-            f"{few} sets": (await stack.enter_async_context(_open_crowd(few))).passing(events),
+            f"{many:,} sets": (await stack.enter_async_context(open_crowd(many))).passing(events),
+            f"{few} sets": (await stack.enter_async_context(open_crowd(few))).passing(events),
         }
         times = await take_turns(passes, plan)
     return [
@@ -56,41 +56,24 @@ class _Target:
 
 @define
 class _Crowd:
-    """An allocator with subscribers to all of its sets, who count themselves in and out.
-
-    A subscriber that is `idle` has asked for the next message, and nothing ran in between: seen
-    from another task it sleeps. So nobody has to look at 100,000 tasks to know that they do.
-    """
+    """An allocator with subscribers to all of its sets."""
 
     session: Session
-    targets: list[_Target]
-    subscribers: int
-    idle: int = 0
-    deliveries: int = 0
-    expected: int = 0
-    change: Event = field(factory=Event)
+    audience: Audience
+    targets: list[_Target] = field(factory=list)
 
     async def listen(self, holder: Session, sid: int, told: list[tuple[EventKind, int]]) -> None:
+        audience = self.audience
         async with holder.subscribe(sid=sid) as messages:
-            self._rest()
+            audience.rest()
             # Closed at once, the allocator was left with an error, which says more than this one.
             with suppress(AllocatorClosed):
                 async for message in messages:
                     if isinstance(message, Resync):
                         raise Lost(f"a Resync instead of an event: set {sid} lags")
-                    self.idle -= 1
-                    self.deliveries += 1
+                    audience.take()
                     told.append((message.kind, message.ioasid))
-                    self._rest()
-
-    def _rest(self) -> None:
-        self.idle += 1
-        if self.idle == self.subscribers and self.deliveries == self.expected:
-            self.change.set()
-
-    async def all_idle(self) -> None:
-        """Wait until every subscriber got what it is to get, and sleeps again."""
-        await self.change.wait()
+                    audience.rest()
 
     def passing(self, events: int) -> Pass:
         async def run() -> float:
@@ -98,17 +81,14 @@ class _Crowd:
                 target.told.clear()
             began = perf_counter()
             for number in range(events):
-                if self.idle != self.subscribers:
-                    raise Lost("a subscriber that is not idle when an event comes")
                 target = self.targets[number % TARGETS]
-                self.change = Event()
-                self.expected += SUBSCRIBERS
+                self.audience.expect(SUBSCRIBERS)
                 if target.bound:
                     await self.session.detach_spid(target.ioasid)
                 else:
                     await self.session.attach_spid(target.ioasid, number)
                 target.bound = not target.bound
-                await self.all_idle()
+                await self.audience.all_idle()
             # One more ask, for the last acknowledgements are decided before it.
             statistics = await self.session.statistics()
             seconds = perf_counter() - began
@@ -119,7 +99,7 @@ class _Crowd:
         return run
 
     def _check(self, events: int) -> None:
-        require(self.expected, self.deliveries, "deliveries")
+        require(self.audience.expected, self.audience.deliveries, "deliveries")
         for target in self.targets:
             # An even number of events per pass leaves every ID unbound, as it began.
             pair = [EventKind.BIND] * SUBSCRIBERS + [EventKind.UNBIND] * SUBSCRIBERS
@@ -128,11 +108,11 @@ class _Crowd:
 
 
 @asynccontextmanager
-async def _open_crowd(sets: int) -> AsyncIterator[_Crowd]:
+async def open_crowd(sets: int) -> AsyncIterator[_Crowd]:
     # asyncio's own task group starts 100,000 tasks in a fraction of the time that anyio's takes.
     # The allocator shuts down before it ends, which ends every iteration in order.
     async with TaskGroup() as tasks, AsyncExitStack() as stack, open_allocator() as session:
-        crowd = _Crowd(session, [], sets * SUBSCRIBERS)
+        crowd = _Crowd(session, Audience(sets * SUBSCRIBERS))
         holders = [
             await stack.enter_async_context(session.session(f"driver-{number}"))
             for number in range(SUBSCRIBERS)
@@ -145,5 +125,5 @@ async def _open_crowd(sets: int) -> AsyncIterator[_Crowd]:
                 crowd.targets.append(target)
             for holder in holders:
                 tasks.create_task(crowd.listen(holder, vm.sid, told))
-        await crowd.all_idle()
+        await crowd.audience.all_idle()
         yield crowd
