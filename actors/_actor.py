@@ -96,6 +96,7 @@ class Actor:
         self._observer = observer
         self._max_restarts = max_restarts
         self._mailbox: Mailbox[Any] = Mailbox(mailbox_size)
+        self._lane = self._mailbox.lane()
         self._new_reply = reply_factory()
         self._backlog: deque[Any] = deque()
         self._in_hand: Reply[Any] | None = None
@@ -119,7 +120,7 @@ class Actor:
         _check(message)
         reply = self._new_reply()
         try:
-            self._mailbox.put((message, reply))
+            self._lane.put((message, reply))
         except MailboxClosed:
             raise ActorStopped(self.holder, self._stop_reason) from None
         answer = await reply
@@ -134,21 +135,21 @@ class Actor:
         """
         _check(message)
         try:
-            self._mailbox.tell((message, self._new_reply()))
+            self._lane.put((message, self._new_reply()))
         except MailboxClosed:
             pass
 
     def crash(self, reason: str = "told to") -> None:
         """Make the actor crash when its turn comes: a fault to plant, for demos and tests."""
         try:
-            self._mailbox.tell((Crash(reason), None))
+            self._lane.put((Crash(reason), None))
         except MailboxClosed:
             pass
 
     def stop(self) -> None:
         """Let the actor leave in order, when it has handled what it was sent before."""
         try:
-            self._mailbox.tell(None)
+            self._lane.put(None)
         except MailboxClosed:
             pass
 
@@ -323,7 +324,7 @@ class Actor:
         if not self._noted:
             self._noted = True
             try:
-                self._mailbox.tell(NOTE)
+                self._lane.put(NOTE)
             except MailboxClosed:
                 pass
 

@@ -1,6 +1,6 @@
 """The allocator actor: the single writer, and `open_allocator`, which runs one.
 
-It drains its mailbox into a batch, lets the core decide each request in order, then releases all
+It takes a batch from its mailbox, lets the core decide each request in order, then releases all
 replies and deliveries: decide, commit, release. Nothing leaves before the whole batch is decided,
 and nothing is awaited in between.
 """
@@ -236,12 +236,6 @@ class AllocatorActor:
 
     def abandon(self, reply: Reply[Any]) -> None:
         """Forget, in its turn, what a caller that gave up may be waiting for."""
-        try:
-            self.mailbox.tell((None, lambda: self._abandon(reply), None))
-        except MailboxClosed:
-            pass
-
-    def _abandon(self, reply: Reply[Any]) -> None:
         ticket = self._tickets.pop(reply, None)
         if ticket is not None:
             del self._waiting[ticket]
@@ -298,13 +292,13 @@ class AllocatorActor:
     # -- the end ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End in order: what is in the mailbox by now is decided, and nothing after it."""
+        """End in order: what is in the mailbox by now is decided."""
 
         def stop() -> None:
             self._stopping = True
 
         try:
-            self.mailbox.tell((None, stop, None))
+            self.mailbox.put_last((None, stop, None))
         except MailboxClosed:
             pass
 
@@ -341,7 +335,7 @@ async def open_allocator(
     its holders crashed, so those with references or holding subscriptions are suspended until
     sessions of their names come back and the rest left; the first session comes back as `holder`.
     `mailbox_size` bounds the requests decided in one batch, 1 or more; who asks beyond that waits
-    its turn. `observer` is called with every decision.
+    its turn, and every holder has its share of a batch. `observer` is called with every decision.
 
     Leaving the scope ends the allocator: in order, everything asked before is answered; with an
     exception or a cancellation, at once. Whoever is still waiting gets `AllocatorClosed`. An

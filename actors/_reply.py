@@ -14,12 +14,14 @@ An error that nobody collects, because its asker is gone, is then no event loop'
 """
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from anyio import current_time, get_cancelled_exc_class
+from anyio.lowlevel import checkpoint
 
-__all__ = ["Reply", "clock", "reply_factory"]
+__all__ = ["Reply", "clock", "pause", "reply_factory"]
 
 T = TypeVar("T")
 
@@ -82,6 +84,16 @@ def reply_factory() -> Callable[[], Reply[Any]]:
     from ioasid.actors._reply_trio import TrioReply
 
     return TrioReply
+
+
+def pause() -> Callable[[], Awaitable[None]]:
+    """Return anyio's `checkpoint` for the running event loop, looked up once as well.
+
+    Raises RuntimeError outside of an event loop.
+    """
+    if get_cancelled_exc_class() is asyncio.CancelledError:
+        return partial(asyncio.sleep, 0)
+    return checkpoint
 
 
 def clock() -> Callable[[], float]:

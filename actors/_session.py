@@ -66,7 +66,7 @@ from ioasid.core import (
 )
 
 if TYPE_CHECKING:
-    from ioasid.actors._allocator import AllocatorActor, Item
+    from ioasid.actors._allocator import AllocatorActor
 
 __all__ = ["Session"]
 
@@ -95,6 +95,7 @@ class Session:
         self._opened = opened
         self._name = name
         self._new_reply = actor.new_reply
+        self._lane = actor.mailbox.lane()
         actor.name_session(opened.session, name)
 
     @property
@@ -130,11 +131,14 @@ class Session:
 
     async def _ask_for(self, request: Request, expected: type[R]) -> R:
         reply = self._new_reply()
-        self._put((self._number, request, reply))
+        try:
+            self._lane.put((self._number, request, reply))
+        except MailboxClosed:
+            raise AllocatorClosed(self._actor.reason) from None
         try:
             answer = await reply
         except BaseException:
-            self._actor.abandon(reply)
+            self._call(partial(self._actor.abandon, reply))
             raise
         if isinstance(answer, expected):
             return answer
@@ -146,7 +150,10 @@ class Session:
         # As `ask`, for what must not be left behind by a caller that is cancelled: `lost` undoes
         # what was decided for a caller who never learned of it.
         reply = self._new_reply()
-        self._put((session, request, reply))
+        try:
+            self._lane.put((session, request, reply))
+        except MailboxClosed:
+            raise AllocatorClosed(self._actor.reason) from None
         try:
             answer = await reply
         except BaseException:
@@ -167,15 +174,22 @@ class Session:
         decide = partial(self._actor.subscribe, self._number, request, subscription)
         await self._ask_carefully(None, decide, lost)
 
-    def _put(self, item: "Item") -> None:
-        try:
-            self._actor.mailbox.put(item)
-        except MailboxClosed:
-            raise AllocatorClosed(self._actor.reason) from None
-
     def _tell(self, request: Request) -> None:
+        # For what nobody waits for: it does not matter to an allocator that is gone.
         try:
-            self._actor.mailbox.tell((self._number, request, None))
+            self._lane.put((self._number, request, None))
+        except MailboxClosed:
+            pass
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            self._lane.put((None, call, None))
+        except MailboxClosed:
+            pass
+
+    def _end(self, request: CloseSession | SuspendSession) -> None:
+        try:
+            self._lane.leave((self._number, request, None))
         except MailboxClosed:
             pass
 
@@ -307,16 +321,16 @@ class Session:
 
         def lost(opened: SessionOpened) -> None:
             session = Session(self._actor, name, opened)
-            session._tell(SuspendSession() if opened.resumed else CloseSession())
+            session._end(SuspendSession() if opened.resumed else CloseSession())
 
         opened = await self._ask_carefully(self._number, OpenSession(name), lost)
         session = Session(self._actor, name, opened)
         try:
             yield session
         except BaseException:
-            session._tell(SuspendSession())
+            session._end(SuspendSession())
             raise
-        session._tell(CloseSession())
+        session._end(CloseSession())
 
     async def evict(self, name: str) -> None:
         """Declare the holder `name` dead: its events acknowledged, its references dropped."""
@@ -365,8 +379,7 @@ class Session:
     async def statistics(self) -> Statistics:
         """Return the allocator's figures, all taken at once: what there is and who lags."""
         figures = await self._ask_for(TakeStatistics(), Statistics)
-        mailbox = self._actor.mailbox.statistics()
-        return replace(figures, mailbox=mailbox.admitted, mailbox_waiting=mailbox.waiting)
+        return replace(figures, mailbox=self._actor.mailbox.statistics().waiting)
 
     async def snapshot(self) -> Snapshot:
         """Return the whole state as a message; `open_allocator(snapshot=...)` goes on from it."""

@@ -615,8 +615,7 @@ class Statistics(Message, frozen=True):
 
     `seq` is the number of the last event or Resync, `under_way` the number of staged events in
     the chains of their IDs (not yet acknowledged by all, or behind one that is not), `mailbox`
-    and `mailbox_waiting` the requests that were admitted to the mailbox and those that await
-    their turn (0 for a bare core).
+    the requests that await their turn in the mailbox (0 for a bare core).
     """
 
     capacity: int
@@ -633,7 +632,6 @@ class Statistics(Message, frozen=True):
     under_way: int
     lagging: tuple[LaggingSubscriber, ...]
     mailbox: int = 0
-    mailbox_waiting: int = 0
 
 
 class Refused(Message, frozen=True):

@@ -1,7 +1,7 @@
 """The mailbox, on every backend."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Iterable
 from contextlib import suppress
 
 import anyio
@@ -9,24 +9,30 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs.exceptions import FrozenInstanceError
 
-from ioasid.actors._mailbox import Mailbox, MailboxClosed, MailboxStatistics
+from ioasid.actors._mailbox import SHARE, Lane, Mailbox, MailboxClosed, MailboxStatistics
 from ioasid.actors._reply import Reply, reply_factory
 
 pytestmark = pytest.mark.anyio
 
 
+def one_lane(bound: int) -> tuple[Mailbox[int], Lane[int]]:
+    """Return a mailbox and its only lane."""
+    mailbox: Mailbox[int] = Mailbox(bound)
+    return mailbox, mailbox.lane()
+
+
+def put_all(lane: Lane[int], items: Iterable[int]) -> None:
+    """Put several items into a lane."""
+    for item in items:
+        lane.put(item)
+
+
 async def drain(mailbox: Mailbox[int]) -> list[list[int]]:
     """Receive until the mailbox is empty, and return the batches."""
     batches = []
-    while mailbox.statistics().admitted:
+    while mailbox.statistics().waiting:
         batches.append(await mailbox.receive())
     return batches
-
-
-def depths(mailbox: Mailbox[int]) -> tuple[int, int]:
-    """Return how many items are admitted and how many wait."""
-    statistics = mailbox.statistics()
-    return statistics.admitted, statistics.waiting
 
 
 # Sending and receiving
@@ -34,105 +40,134 @@ def depths(mailbox: Mailbox[int]) -> tuple[int, int]:
 
 async def test_a_batch_is_everything_in_order() -> None:
     """One receive takes all that is there, in the order in which it was put."""
-    mailbox: Mailbox[int] = Mailbox(8)
+    mailbox, lane = one_lane(8)
     for item in range(5):
-        mailbox.put(item)
+        lane.put(item)
     assert [0, 1, 2, 3, 4] == await mailbox.receive()
-    assert (0, 0) == depths(mailbox)
+    assert 0 == mailbox.statistics().waiting
 
 
 async def test_the_batch_is_the_callers() -> None:
     """What is put later doesn't show up in a batch handed out earlier, nor the reverse."""
-    mailbox: Mailbox[int] = Mailbox(8)
-    mailbox.put(1)
+    mailbox, lane = one_lane(8)
+    lane.put(1)
     batch = await mailbox.receive()
-    mailbox.put(2)
+    lane.put(2)
     assert [1] == batch
     batch.clear()
     assert [2] == await mailbox.receive()
 
 
 async def test_items_over_the_bound_wait() -> None:
-    """Beyond the bound items wait, and are admitted as batches are taken."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(5):
-        mailbox.put(item)
-    assert (2, 3) == depths(mailbox)
+    """Beyond the bound items wait for the next batch; nobody has to wait to put one."""
+    mailbox, lane = one_lane(2)
+    put_all(lane, range(5))
+    assert 5 == mailbox.statistics().waiting
     assert [0, 1] == await mailbox.receive()
-    assert (2, 1) == depths(mailbox)
-    assert [2, 3] == await mailbox.receive()
-    assert (1, 0) == depths(mailbox)
-    assert [4] == await mailbox.receive()
-
-
-async def test_nobody_overtakes_the_waiting() -> None:
-    """What is put after a batch was taken comes behind what waited before."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(5):
-        mailbox.put(item)
-    assert [0, 1] == await mailbox.receive()
-    mailbox.put(5)
-    mailbox.tell(6)
-    assert [[2, 3], [4, 5], [6]] == await drain(mailbox)
+    lane.put(5)
+    assert [[2, 3], [4, 5]] == await drain(mailbox)
 
 
 async def test_bound_of_one() -> None:
     """The smallest mailbox hands out one item at a time."""
-    mailbox: Mailbox[int] = Mailbox(1)
-    for item in range(3):
-        mailbox.put(item)
-    assert [[0], [1], [2]] == await drain(mailbox)
-
-
-async def test_tells_are_not_held_back() -> None:
-    """One-way messages are admitted beyond the bound, and still come in batches of it."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(5):
-        mailbox.tell(item)
-    assert (5, 0) == depths(mailbox)
-    assert [[0, 1], [2, 3], [4]] == await drain(mailbox)
-
-
-async def test_an_ask_behind_tells_waits() -> None:
-    """Tells beyond the bound count: an ask behind them waits until there is room."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(4):
-        mailbox.tell(item)
-    mailbox.put(4)
-    assert (4, 1) == depths(mailbox)
-    assert [0, 1] == await mailbox.receive()
-    assert (2, 1) == depths(mailbox)
-    assert [2, 3] == await mailbox.receive()
-    assert [4] == await mailbox.receive()
-
-
-async def test_a_tell_does_not_overtake_asks() -> None:
-    """A sender's tell comes out behind its ask, also when that ask has to wait."""
-    mailbox: Mailbox[int] = Mailbox(1)
-    mailbox.put(0)
-    mailbox.put(1)
-    mailbox.tell(2)
-    assert (1, 2) == depths(mailbox)
+    mailbox, lane = one_lane(1)
+    put_all(lane, range(3))
     assert [[0], [1], [2]] == await drain(mailbox)
 
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 7, 100])
 async def test_first_in_first_out(bound: int) -> None:
-    """However asks, tells and batches mix, items come out as they went in."""
+    """However puts and batches of several lanes mix, each lane's items keep their order."""
     mailbox: Mailbox[int] = Mailbox(bound)
+    lanes = [mailbox.lane() for _ in range(3)]
     out: list[int] = []
-    for item in range(60):
-        if item % 3:
-            mailbox.put(item)
-        else:
-            mailbox.tell(item)
+    for item in range(120):
+        lanes[item % 3].put(item)
         if item % 7 == 0:
             batch = await mailbox.receive()
             assert 1 <= len(batch) <= bound
             out += batch
     for batch in await drain(mailbox):
+        assert 1 <= len(batch) <= bound
         out += batch
-    assert list(range(60)) == out
+    for number in range(3):
+        assert list(range(number, 120, 3)) == [item for item in out if item % 3 == number]
+
+
+# Fairness
+
+
+async def test_a_lane_that_floods_delays_others_by_its_share() -> None:
+    """Behind ten thousand items of one lane, another lane's only one is in the next batch."""
+    mailbox: Mailbox[int] = Mailbox(1024)
+    flood, other = mailbox.lane(), mailbox.lane()
+    put_all(flood, range(10_000))
+    other.put(-1)
+    assert [-1, *range(SHARE)] == await mailbox.receive()
+    other.put(-2)
+    assert [-2, *range(SHARE, 2 * SHARE)] == await mailbox.receive()
+
+
+async def test_a_batch_is_one_round() -> None:
+    """Every lane that holds something has its share in every batch, short ones first."""
+    mailbox: Mailbox[int] = Mailbox(1024)
+    lanes = [mailbox.lane() for _ in range(3)]
+    put_all(lanes[0], range(2 * SHARE))
+    put_all(lanes[1], range(100, 100 + SHARE))
+    put_all(lanes[2], range(200, 201 + SHARE))
+    assert [
+        *range(100, 100 + SHARE),
+        *range(SHARE),
+        *range(200, 200 + SHARE),
+    ] == await mailbox.receive()
+    assert [*range(SHARE, 2 * SHARE), 200 + SHARE] == await mailbox.receive()
+
+
+async def test_lanes_beyond_the_bound_have_their_turn() -> None:
+    """Where the bound ends a round, the next batch goes on with the lanes that had none."""
+    mailbox: Mailbox[int] = Mailbox(3)
+    lanes = [mailbox.lane() for _ in range(5)]
+    for number, lane in enumerate(lanes):
+        put_all(lane, [number] * 2)
+    assert [[0, 0, 1], [2, 2, 3], [4, 4, 1], [3]] == await drain(mailbox)
+
+
+async def test_a_lane_of_its_own_has_no_share() -> None:
+    """With nobody to be fair to, a batch is as long as the bound allows."""
+    mailbox, lane = one_lane(1024)
+    other = mailbox.lane()
+    put_all(lane, range(2 * SHARE))
+    other.leave(-1)
+    assert [-1, *range(2 * SHARE)] == await mailbox.receive()
+
+
+async def test_who_leaves_goes_first() -> None:
+    """All that a leaving lane holds is handed out before what others put, before or after."""
+    mailbox: Mailbox[int] = Mailbox(SHARE + 2)
+    others, leaving = mailbox.lane(), mailbox.lane()
+    mailbox.lane()
+    put_all(others, range(3 * SHARE))
+    put_all(leaving, range(100, 100 + 2 * SHARE))
+    leaving.leave(-1)
+    others.put(-2)
+    batches = await drain(mailbox)
+    assert [*range(100, 100 + 2 * SHARE), -1, *range(3 * SHARE), -2] == [
+        item for batch in batches for item in batch
+    ]
+
+
+async def test_put_last_comes_behind_everything() -> None:
+    """What is put last comes behind all lanes as they are then, and before all that comes later."""
+    mailbox: Mailbox[int] = Mailbox(SHARE)
+    lanes = [mailbox.lane() for _ in range(3)]
+    put_all(lanes[0], range(3 * SHARE))
+    put_all(lanes[1], range(100, 103))
+    mailbox.put_last(-1)
+    put_all(lanes[2], [-2])
+    put_all(lanes[0], [-3])
+    assert [*range(3 * SHARE), *range(100, 103), -1, -2, -3] == [
+        item for batch in await drain(mailbox) for item in batch
+    ]
 
 
 # Sleeping and waking
@@ -140,7 +175,7 @@ async def test_first_in_first_out(bound: int) -> None:
 
 async def test_put_wakes_the_consumer() -> None:
     """A consumer that sleeps gets what is put."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     batches: list[list[int]] = []
 
     async def consume() -> None:
@@ -149,29 +184,14 @@ async def test_put_wakes_the_consumer() -> None:
     async with anyio.create_task_group() as tg:
         tg.start_soon(consume)
         await anyio.wait_all_tasks_blocked()
-        mailbox.put(1)
+        lane.put(1)
         assert [] == batches
-    assert [[1]] == batches
-
-
-async def test_tell_wakes_the_consumer() -> None:
-    """A consumer that sleeps gets what is told."""
-    mailbox: Mailbox[int] = Mailbox(4)
-    batches: list[list[int]] = []
-
-    async def consume() -> None:
-        batches.append(await mailbox.receive())
-
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(consume)
-        await anyio.wait_all_tasks_blocked()
-        mailbox.tell(1)
     assert [[1]] == batches
 
 
 async def test_one_wake_up_for_many_messages() -> None:
     """Messages sent in one go wake the consumer once, with all of them in one batch."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     batches: list[list[int]] = []
 
     async def consume() -> None:
@@ -182,9 +202,9 @@ async def test_one_wake_up_for_many_messages() -> None:
         tg.start_soon(consume)
         for start in (0, 10):
             await anyio.wait_all_tasks_blocked()
-            mailbox.put(start)
-            mailbox.tell(start + 1)
-            mailbox.put(start + 2)
+            lane.put(start)
+            lane.put(start + 1)
+            lane.put(start + 2)
         await anyio.wait_all_tasks_blocked()
         tg.cancel_scope.cancel()
     assert [[0, 1, 2], [10, 11, 12]] == batches
@@ -192,7 +212,7 @@ async def test_one_wake_up_for_many_messages() -> None:
 
 async def test_a_busy_consumer_lets_others_run() -> None:
     """A consumer whose mailbox is never empty does not keep other tasks from running."""
-    mailbox: Mailbox[int] = Mailbox(1)
+    mailbox, lane = one_lane(1)
     ran = anyio.Event()
 
     async def other() -> None:
@@ -201,16 +221,16 @@ async def test_a_busy_consumer_lets_others_run() -> None:
 
     async with anyio.create_task_group() as tg:
         tg.start_soon(other)
-        mailbox.put(0)
+        lane.put(0)
         for item in range(10):
             assert [item] == await mailbox.receive()
-            mailbox.put(item + 1)
+            lane.put(item + 1)
         assert ran.is_set()
 
 
 async def test_one_consumer() -> None:
     """A second task in receive gets an error, and the first one its items."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     batches: list[list[int]] = []
 
     async def consume() -> None:
@@ -221,7 +241,7 @@ async def test_one_consumer() -> None:
         await anyio.wait_all_tasks_blocked()
         with pytest.raises(anyio.BusyResourceError):
             await mailbox.receive()
-        mailbox.put(1)
+        lane.put(1)
     assert [[1]] == batches
 
 
@@ -230,7 +250,7 @@ async def test_one_consumer() -> None:
 
 async def test_a_cancelled_sleeper_leaves_the_mailbox_usable() -> None:
     """After a sleeping receive was cancelled, the next one gets what is put."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     scope = anyio.CancelScope()
 
     async def consume() -> None:
@@ -242,29 +262,26 @@ async def test_a_cancelled_sleeper_leaves_the_mailbox_usable() -> None:
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
     assert scope.cancelled_caught
-    mailbox.put(1)
+    lane.put(1)
     assert [1] == await mailbox.receive()
 
 
 async def test_a_cancelled_receive_takes_nothing() -> None:
     """A receive cancelled while items are there leaves them all, in order."""
-    mailbox: Mailbox[int] = Mailbox(2)
+    mailbox, lane = one_lane(2)
     for item in range(3):
-        mailbox.put(item)
+        lane.put(item)
     with anyio.CancelScope() as scope:
         scope.cancel()
         await mailbox.receive()
     assert scope.cancelled_caught
-    assert (2, 1) == depths(mailbox)
+    assert 3 == mailbox.statistics().waiting
     assert [[0, 1], [2]] == await drain(mailbox)
 
 
-@pytest.mark.parametrize("send", [Mailbox[int].put, Mailbox[int].tell])
-async def test_sending_to_a_consumer_just_cancelled(
-    send: Callable[[Mailbox[int], int], None],
-) -> None:
+async def test_sending_to_a_consumer_just_cancelled() -> None:
     """An item sent when the sleeper is cancelled but has not run yet waits for the next one."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     scope = anyio.CancelScope()
 
     async def consume() -> None:
@@ -275,14 +292,14 @@ async def test_sending_to_a_consumer_just_cancelled(
         tg.start_soon(consume)
         await anyio.wait_all_tasks_blocked()
         scope.cancel()
-        send(mailbox, 1)
+        lane.put(1)
     assert scope.cancelled_caught
     assert [1] == await mailbox.receive()
 
 
 async def test_closing_on_a_consumer_just_cancelled() -> None:
     """A close when the sleeper is cancelled but has not run yet leaves it cancelled."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, _ = one_lane(4)
     scope = anyio.CancelScope()
 
     async def consume() -> None:
@@ -299,7 +316,7 @@ async def test_closing_on_a_consumer_just_cancelled() -> None:
 
 async def test_cancelling_a_consumer_just_woken() -> None:
     """An item put right before the sleeper is cancelled is received once, by either receive."""
-    mailbox: Mailbox[int] = Mailbox(4)
+    mailbox, lane = one_lane(4)
     scope = anyio.CancelScope()
     received: list[int] = []
 
@@ -310,7 +327,7 @@ async def test_cancelling_a_consumer_just_woken() -> None:
     async with anyio.create_task_group() as tg:
         tg.start_soon(consume)
         await anyio.wait_all_tasks_blocked()
-        mailbox.put(1)
+        lane.put(1)
         scope.cancel()
     assert [1] == received + mailbox.close()
 
@@ -319,10 +336,10 @@ def test_asyncio_cancels_a_consumer_just_woken() -> None:
     """A task cancelled the asyncio way after its wake-up leaves the item for the next receive."""
 
     async def main() -> None:
-        mailbox: Mailbox[int] = Mailbox(4)
+        mailbox, lane = one_lane(4)
         consumer = asyncio.create_task(mailbox.receive())
         await anyio.wait_all_tasks_blocked()
-        mailbox.put(1)
+        lane.put(1)
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await consumer
@@ -335,37 +352,42 @@ def test_asyncio_cancels_a_consumer_just_woken() -> None:
 
 
 async def test_close_returns_what_is_left() -> None:
-    """Close hands back every item, admitted or waiting, in order."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(5):
-        mailbox.put(item)
-    mailbox.tell(5)
-    assert [0, 1, 2, 3, 4, 5] == mailbox.close()
-    assert (0, 0) == depths(mailbox)
+    """Close hands back every item, lane by lane, leaving ones first."""
+    mailbox, lane = one_lane(2)
+    other, leaving = mailbox.lane(), mailbox.lane()
+    put_all(lane, range(5))
+    put_all(other, (5, 6))
+    leaving.put(7)
+    leaving.leave(8)
+    assert [7, 8, 0, 1, 2, 3, 4, 5, 6] == mailbox.close()
+    assert 0 == mailbox.statistics().waiting
 
 
 async def test_close_again() -> None:
     """A second close is fine and has nothing to return."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    mailbox.put(1)
+    mailbox, lane = one_lane(2)
+    lane.put(1)
     assert [[1], []] == [mailbox.close(), mailbox.close()]
 
 
 async def test_nothing_enters_a_closed_mailbox() -> None:
-    """Put and tell are refused after close and leave nothing behind."""
-    mailbox: Mailbox[int] = Mailbox(2)
+    """Nothing can be put after close, by whatever way, and nothing is left behind."""
+    mailbox, lane = one_lane(2)
     mailbox.close()
     with pytest.raises(MailboxClosed, match="the mailbox is closed"):
-        mailbox.put(1)
+        lane.put(1)
     with pytest.raises(MailboxClosed):
-        mailbox.tell(2)
+        lane.leave(2)
+    with pytest.raises(MailboxClosed):
+        mailbox.put_last(3)
+    assert MailboxStatistics(bound=2, lanes=0, waiting=0, received=0) == mailbox.statistics()
     assert [] == mailbox.close()
 
 
 async def test_nothing_leaves_a_closed_mailbox() -> None:
     """Receive is refused after close, however often."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    mailbox.put(1)
+    mailbox, lane = one_lane(2)
+    lane.put(1)
     mailbox.close()
     for _ in range(2):
         with pytest.raises(MailboxClosed):
@@ -374,7 +396,7 @@ async def test_nothing_leaves_a_closed_mailbox() -> None:
 
 async def test_close_wakes_the_consumer() -> None:
     """A sleeping consumer learns of the close."""
-    mailbox: Mailbox[int] = Mailbox(2)
+    mailbox, _ = one_lane(2)
     closed = anyio.Event()
 
     async def consume() -> None:
@@ -391,7 +413,7 @@ async def test_close_wakes_the_consumer() -> None:
 
 async def test_close_right_after_put() -> None:
     """An item whose consumer is woken but has not run yet belongs to who closes."""
-    mailbox: Mailbox[int] = Mailbox(2)
+    mailbox, lane = one_lane(2)
     closed = anyio.Event()
 
     async def consume() -> None:
@@ -402,16 +424,16 @@ async def test_close_right_after_put() -> None:
     async with anyio.create_task_group() as tg:
         tg.start_soon(consume)
         await anyio.wait_all_tasks_blocked()
-        mailbox.put(1)
+        lane.put(1)
         assert [1] == mailbox.close()
     assert closed.is_set()
 
 
 async def test_close_between_batches() -> None:
     """However close and a busy consumer meet, each item goes to exactly one of them."""
-    mailbox: Mailbox[int] = Mailbox(1)
+    mailbox, lane = one_lane(1)
     for item in range(20):
-        mailbox.put(item)
+        lane.put(item)
     received: list[int] = []
     left: list[int] = []
     halfway = anyio.Event()
@@ -437,58 +459,28 @@ async def test_close_between_batches() -> None:
 
 async def test_statistics() -> None:
     """The figures follow what goes in and out."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    assert MailboxStatistics(2, 0, 0, 0, 0) == mailbox.statistics()
-    for item in range(5):
-        mailbox.put(item)
-    assert (
-        MailboxStatistics(bound=2, admitted=2, waiting=3, received=0, largest_depth=5)
-        == mailbox.statistics()
-    )
+    mailbox, lane = one_lane(2)
+    assert MailboxStatistics(bound=2, lanes=1, waiting=0, received=0) == mailbox.statistics()
+    other = mailbox.lane()
+    put_all(lane, range(5))
+    other.put(5)
+    assert MailboxStatistics(bound=2, lanes=2, waiting=6, received=0) == mailbox.statistics()
     await mailbox.receive()
-    assert (
-        MailboxStatistics(bound=2, admitted=2, waiting=1, received=2, largest_depth=5)
-        == mailbox.statistics()
-    )
-    await drain(mailbox)
-    mailbox.put(5)
-    assert (
-        MailboxStatistics(bound=2, admitted=1, waiting=0, received=5, largest_depth=5)
-        == mailbox.statistics()
-    )
-
-
-async def test_largest_depth_is_seen_by_receive() -> None:
-    """The largest depth counts what came and went between two looks at the figures."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    for item in range(3):
-        mailbox.put(item)
-    await drain(mailbox)
-    assert 3 == mailbox.statistics().largest_depth
-
-
-async def test_statistics_of_a_closed_mailbox() -> None:
-    """Closing empties the mailbox and keeps the totals."""
-    mailbox: Mailbox[int] = Mailbox(2)
-    mailbox.put(0)
-    await mailbox.receive()
-    for item in range(3):
-        mailbox.put(item)
+    assert MailboxStatistics(bound=2, lanes=2, waiting=4, received=2) == mailbox.statistics()
+    other.leave(6)
+    assert MailboxStatistics(bound=2, lanes=1, waiting=5, received=2) == mailbox.statistics()
     mailbox.close()
-    assert (
-        MailboxStatistics(bound=2, admitted=0, waiting=0, received=1, largest_depth=3)
-        == mailbox.statistics()
-    )
+    assert MailboxStatistics(bound=2, lanes=1, waiting=0, received=2) == mailbox.statistics()
 
 
 async def test_statistics_are_frozen() -> None:
     """A record of figures can't be changed, and doesn't change by itself."""
-    mailbox: Mailbox[int] = Mailbox(2)
+    mailbox, lane = one_lane(2)
     before = mailbox.statistics()
-    mailbox.put(1)
-    assert 0 == before.admitted
+    lane.put(1)
+    assert 0 == before.waiting
     with pytest.raises(FrozenInstanceError):
-        before.admitted = 1  # type: ignore[misc]
+        before.waiting = 1  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("bound", [0, -1])
@@ -535,6 +527,7 @@ async def serve(mailbox: Mailbox[tuple[int, Reply[int | Exception]]], decided: l
 async def test_every_ask_gets_its_answer(bound: int) -> None:
     """Many askers at once, over the bound too, each get their own answers."""
     mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(bound)
+    lane = mailbox.lane()
     new_reply = reply_factory()
     answers: dict[int, int | Exception] = {}
     decided: list[int] = []
@@ -542,7 +535,7 @@ async def test_every_ask_gets_its_answer(bound: int) -> None:
     async def ask(client: int) -> None:
         for number in range(client * 5, client * 5 + 5):
             reply = new_reply()
-            mailbox.put((number, reply))
+            lane.put((number, reply))
             answers[number] = await reply
 
     async with anyio.create_task_group() as tg:
@@ -559,6 +552,7 @@ async def test_every_ask_gets_its_answer(bound: int) -> None:
 async def test_a_request_given_up_is_not_decided() -> None:
     """The request of an asker cancelled while it was queued is dropped, others are not."""
     mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(1)
+    lane = mailbox.lane()
     new_reply = reply_factory()
     scope = anyio.CancelScope()
     answers: list[int | Exception] = []
@@ -566,7 +560,7 @@ async def test_a_request_given_up_is_not_decided() -> None:
 
     async def ask(number: int) -> None:
         reply = new_reply()
-        mailbox.put((number, reply))
+        lane.put((number, reply))
         answers.append(await reply)
 
     async def give_up() -> None:
@@ -589,12 +583,13 @@ async def test_a_request_given_up_is_not_decided() -> None:
 async def test_pending_asks_fail_at_close() -> None:
     """Whoever closes can fail every ask that is left, waiting ones included."""
     mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(2)
+    lane = mailbox.lane()
     new_reply = reply_factory()
     failed: list[int] = []
 
     async def ask(number: int) -> None:
         reply = new_reply()
-        mailbox.put((number, reply))
+        lane.put((number, reply))
         answer = await reply
         assert isinstance(answer, ConnectionError)
         failed.append(number)
