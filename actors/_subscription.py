@@ -58,6 +58,9 @@ class Subscription:
         self._ended = False
         self._error: SessionEnded | AllocatorClosed | None = None
         self._answer: Subscribed | None = None
+        self._number = 0
+        self._tell = session._tell
+        self._new_reply = session._new_reply
 
     @property
     def number(self) -> int:
@@ -93,7 +96,7 @@ class Subscription:
         self._on_message = None
         self._end(None)
         request = Unsubscribe(number) if error is None else Detach(number)
-        self._session._tell(request)
+        self._tell(request)
 
     def __aiter__(self) -> Self:
         """Return itself: there is one queue and one consumer."""
@@ -106,17 +109,15 @@ class Subscription:
         """
         if self._sleeper is not None:
             raise BusyResourceError("iterating over")
-        while True:
-            message = self.take()
-            if message is not None:
-                return message
+        while (message := self.take()) is None:
             if self._ended:
                 raise StopAsyncIteration
-            self._sleeper = sleeper = self._session._new_reply()
+            self._sleeper = sleeper = self._new_reply()
             try:
                 await sleeper
             finally:
                 self._sleeper = None
+        return message
 
     def take(self) -> Event | Resync | None:
         """Acknowledge the last message, unless put off; return the next one, `None` if none waits.
@@ -124,15 +125,16 @@ class Subscription:
         Raises `SessionEnded` if the holder was evicted and `AllocatorClosed` if the allocator
         crashed; there will be no more messages then. Raises RuntimeError before it is entered.
         """
-        if self._in_hand is not None:
-            self.acknowledge(self._in_hand)
+        in_hand = self._in_hand
+        if in_hand is not None:
+            self._tell(Acknowledge(self._number, in_hand.seq))
         if self._error is not None:
+            self._in_hand = None
             raise self._error.with_traceback(None)
-        if not self._queue:
+        self._in_hand = message = self._queue.popleft() if self._queue else None
+        if message is None:
             self._entered()
-            return None
-        self._in_hand = self._queue.popleft()
-        return self._in_hand
+        return message
 
     def acknowledge(self, message: Event | Resync) -> None:
         """Acknowledge a message, early or after `defer`; a second time does nothing.
@@ -142,7 +144,7 @@ class Subscription:
         """
         if self._in_hand is message:
             self._in_hand = None
-        self._session._tell(Acknowledge(self._entered().subscription, message.seq))
+        self._tell(Acknowledge(self.number, message.seq))
 
     def defer(self, message: Event | Resync) -> None:
         """Come back for the next message without acknowledging this one, the last that came.
@@ -153,12 +155,13 @@ class Subscription:
         if self._in_hand is not message:
             raise RuntimeError("only the message that came last, unacknowledged, can be deferred")
         self._in_hand = None
-        self._session._tell(Defer(self._entered().subscription, message.seq))
+        self._tell(Defer(self.number, message.seq))
 
     # -- what the allocator actor calls -------------------------------------------------------
 
     def _enter(self, answer: Subscribed) -> None:
         self._answer = answer
+        self._number = answer.subscription
 
     def _deliver(self, message: Event | Resync) -> None:
         if not self._ended:
@@ -184,5 +187,6 @@ class Subscription:
     def _wake(self) -> None:
         if self._on_message is not None:
             self._on_message()
-        if self._sleeper is not None and not self._sleeper.done():
-            self._sleeper.set_result(None)
+        sleeper = self._sleeper
+        if sleeper is not None and not sleeper.done():
+            sleeper.set_result(None)

@@ -725,10 +725,14 @@ class Allocator:
         return _DONE
 
     def _acknowledge(self, holder: Holder, request: Acknowledge) -> Reply:
+        tables = self._tables
         seq = _check.number(request.seq, "seq")
-        subscription = self._subscription(holder, request.subscription)
+        number = request.subscription
+        subscription = tables.subscriptions.get(number) if type(number) is int else None
+        if subscription is None or subscription.holder is not holder:
+            subscription = self._subscription(holder, number)
         self._notifier.acknowledge(subscription, seq)
-        if self._tables.unsettled:
+        if tables.unsettled:
             self._life.settle()
         if subscription.resync_due:
             self._notifier.resync_if_back(subscription)

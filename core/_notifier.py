@@ -138,14 +138,10 @@ class Notifier:
         route = self.route(owner, kind)
         if route is NOBODY:
             return
-        event: Event | None = None
+        event = Event(tables.seq, kind, ioasid, owner.sid, owner.token, spid, data)
         for tier in route:
-            for subscription in tier:
-                if subscription.folded_since is not None:
-                    continue  # It lags, and nothing of this event has to be acknowledged.
-                if event is None:
-                    event = Event(tables.seq, kind, ioasid, owner.sid, owner.token, spid, data)
-                self._offer(subscription, event, None)
+            if tier:
+                self._offer(tier, event, None)
 
     def stage(
         self, record: Record, kind: EventKind, spid: int | None, publisher: str | None
@@ -207,11 +203,11 @@ class Notifier:
             for each in chain[: index + 1]:
                 each.reach = max(each.reach, tier)
             stage.waiting = {each.number: each for each in route[tier]}
-            begun = stage.binding if stage.event.kind is BIND else None
-            for subscription in route[tier]:
-                if begun is not None and subscription.hold:
-                    self._grant(subscription, stage.record, begun)
-                self._offer(subscription, stage.event, stage)
+            if stage.event.kind is BIND and stage.binding is not None:
+                for subscription in route[tier]:
+                    if subscription.hold:
+                        self._grant(subscription, stage.record, stage.binding)
+            self._offer(route[tier], stage.event, stage)
 
     def _has_left(self, stage: Stage, tier: int) -> bool:
         # Whether somebody matches the stage in a tier that it has yet to reach, up to `tier`.
@@ -262,20 +258,34 @@ class Notifier:
 
     # -- queues -------------------------------------------------------------------------------
 
-    def _offer(self, subscription: Subscription, event: Event, stage: Stage | None) -> None:
+    def _offer(
+        self, subscriptions: tuple[Subscription, ...], event: Event, stage: Stage | None
+    ) -> None:
         tables = self._tables
-        if not subscription.outstanding:
-            tables.lagging[subscription.number] = subscription
-        if subscription.resync_due:
-            self._fold(subscription, event.seq, tables.now, stage)
-        elif len(subscription.outstanding) > subscription.queue_size:
-            # One in the subscriber's hands, and as many in its queue as may be.
-            self._fold_queue(subscription)
-            self._fold(subscription, event.seq, tables.now, stage)
-            self.resync_if_back(subscription)
-        else:
-            subscription.outstanding[event.seq] = (tables.now, stage)
+        seq = event.seq
+        offer = (tables.now, stage)
+        for subscription in subscriptions:
+            outstanding = subscription.outstanding
+            # One is in the subscriber's hands, and as many in its queue as may be.
+            if subscription.resync_due or len(outstanding) > subscription.queue_size:
+                self._offer_to_lagging(subscription, seq, stage)
+                continue
+            if not outstanding:
+                tables.lagging[subscription.number] = subscription
+            outstanding[seq] = offer
             tables.outbox.append(Deliver(subscription.number, event))
+
+    def _offer_to_lagging(self, subscription: Subscription, seq: int, stage: Stage | None) -> None:
+        if stage is None and subscription.folded_since is not None:
+            return  # Nothing of this event has to be acknowledged.
+        tables = self._tables
+        tables.lagging[subscription.number] = subscription
+        if subscription.resync_due:
+            self._fold(subscription, seq, tables.now, stage)
+        else:
+            self._fold_queue(subscription)
+            self._fold(subscription, seq, tables.now, stage)
+            self.resync_if_back(subscription)
 
     def _fold(
         self, subscription: Subscription, seq: int, offered: float, entry: Stage | Lapse | None
@@ -328,18 +338,20 @@ class Notifier:
 
         Settle what it set free, then call `resync_if_back`.
         """
-        offered = subscription.outstanding.pop(seq, None)
-        if offered is None:
+        outstanding = subscription.outstanding
+        offer = outstanding.pop(seq, None)
+        if offer is None:
             return
-        subscription.deferred.discard(seq)
-        entry = offered[1]
-        if isinstance(entry, Lapse):
+        if subscription.deferred:
+            subscription.deferred.discard(seq)
+        entry = offer[1]
+        if isinstance(entry, Stage):
+            self._acknowledge_stage(subscription, entry)
+        elif entry is not None:
             self._acknowledge_stages(subscription, entry.folded.values())
             for binding in entry.stale:
                 self._drop_grant(subscription, binding)
-        elif entry is not None:
-            self._acknowledge_stage(subscription, entry)
-        if not subscription.outstanding:
+        if not outstanding:
             self._tables.lagging.pop(subscription.number, None)
 
     def _acknowledge_stages(self, subscription: Subscription, stages: Iterable[Stage]) -> None:
@@ -349,7 +361,8 @@ class Notifier:
     def _acknowledge_stage(self, subscription: Subscription, stage: Stage) -> None:
         if subscription.grants and stage.binding is not None and stage.event.kind is not BIND:
             self._drop_grant(subscription, stage.binding)
-        if stage.waiting.pop(subscription.number, None) is not None and not stage.waiting:
+        waiting = stage.waiting
+        if waiting.pop(subscription.number, None) is not None and not waiting:
             self._tables.unsettled[stage.record.ioasid] = stage.record
 
     def _pending_stages(self, subscription: Subscription) -> list[Stage]:

@@ -113,10 +113,10 @@ def test_a_tier_that_is_not_awaited_is_found(
     """A notifier that waits for nobody's acknowledgement is found, with a seed that shows it."""
     offer: Callable[..., None] = Notifier._offer
 
-    def impatient(self: Notifier, subscription: Any, event: Any, stage: Any) -> None:
-        offer(self, subscription, event, stage)
+    def impatient(self: Notifier, subscriptions: Any, event: Any, stage: Any) -> None:
+        offer(self, subscriptions, event, stage)
         if stage is not None:
-            stage.waiting.pop(subscription.number, None)
+            stage.waiting.clear()
 
     monkeypatch.setattr(Notifier, "_offer", impatient)
     scenario = shipped("resync_races_free")
