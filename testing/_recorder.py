@@ -447,6 +447,13 @@ class CheckedAllocator(Allocator):
         self._recorded.waiting.pop(ticket, None)
         self._checked(lambda: check_state(self))
 
+    def suspend_all(self) -> None:
+        """Let every session crash as `Allocator.suspend_all` does; the history begins after it."""
+        for session in tuple(self._tables.sessions):
+            super().handle(session, SuspendSession())
+        self._recorded = Record(self)
+        self._checked(lambda: check_state(self))
+
     def open_session(self, name: str) -> SessionOpened:
         """Open a session as `Allocator.open_session` does."""
         opened = super().open_session(name)

@@ -22,6 +22,7 @@ from ioasid.core import (
     Get,
     IoasidError,
     OpenSession,
+    Priority,
     Put,
     Released,
     Reply,
@@ -29,6 +30,7 @@ from ioasid.core import (
     Subscribe,
     SuspendSession,
     TakeStatistics,
+    UnknownHolder,
     UnknownIoasid,
 )
 from ioasid.core._lifecycle import LifeCycle
@@ -97,6 +99,21 @@ def test_a_restored_core_goes_on() -> None:
     ask(restored, Subscribe(kinds=BINDINGS, hold=True), Put(1), session=kvm)
     ask(restored, Acknowledge(1, restored._tables.seq), session=kvm)
     assert None is restored.record(1)
+
+
+def test_a_restored_core_knows_who_is_gone() -> None:
+    """Who held nothing leaves when a core is restored, whatever it had in hand."""
+    core = core_with(Alloc(0), OpenSession("kvm"))
+    ask(core, Subscribe(kinds=BINDINGS, priority=Priority.CPU), session=2)
+    ask(core, Subscribe(kinds=BINDINGS, hold=True), AttachSpid(1, 5))
+    restored = CheckedAllocator.restore(core.snapshot())
+    restored.suspend_all()
+    restored.drain()
+    host = restored.open_session("host").session
+    ask(restored, Subscribe(kinds=BINDINGS, hold=True), DetachSpid(1), session=host)
+    with pytest.raises(UnknownHolder):
+        restored.handle(host, Evict("kvm"))
+    assert None is restored.violation
 
 
 @pytest.mark.parametrize("thorough", [False, True])
