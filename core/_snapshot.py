@@ -8,9 +8,11 @@ IDs in their plain state are ranges, so a million of them take a few bytes.
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
+from msgspec.msgpack import Decoder, Encoder
 
 from ioasid.core import _check
+from ioasid.core._consistency import refuse_contradictions, require, settle
 from ioasid.core._errors import IoasidError, MalformedMessage
 from ioasid.core._messages import (
     Data,
@@ -23,7 +25,11 @@ from ioasid.core._messages import (
     TokenType,
 )
 from ioasid.core._records import (
+    BIND,
+    FREE,
+    RECLAIM,
     TIERS,
+    UNBIND,
     Holder,
     IoasidSet,
     Lapse,
@@ -140,6 +146,19 @@ class Snapshot(Message, frozen=True, gc=True):
     stages: tuple[SnapshotStage, ...]
 
 
+_ENCODER: Final = Encoder()
+_DECODER: Final = Decoder(Snapshot)
+_CONTRADICTIONS: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MsgspecError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 def take(tables: Tables) -> Snapshot:
     """Return the state as a message."""
     stages: dict[int, Stage] = {}
@@ -254,12 +273,18 @@ def restore(snapshot: Snapshot) -> Tables:
     """
     if type(snapshot) is not Snapshot:
         raise MalformedMessage("snapshot", f"{type(snapshot).__name__} is no snapshot")
-    if snapshot.version != VERSION:
-        raise MalformedMessage("snapshot", f"version {snapshot.version!r:.20} is not {VERSION}")
     try:
-        return _Restorer(snapshot).tables
-    except (LookupError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        reason = f"it contradicts itself ({type(error).__name__}: {error!s:.80})"
+        # Made in process, it may hold anything; encoded and decoded, what its types say.
+        given = _DECODER.decode(_ENCODER.encode(snapshot))
+        require(given.version == VERSION, f"it is of version {given.version}, not {VERSION}")
+        tables = _Restorer(given).tables
+        refuse_contradictions(tables)
+        settle(tables)
+        same = not tables.outbox and take(tables) == given
+        require(same, "something is undecided, out of order, twice, or of no use to anybody")
+        return tables
+    except _CONTRADICTIONS as error:
+        reason = f"{error!s:.80} ({type(error).__name__})"
         raise MalformedMessage("snapshot", reason) from None
     except IoasidError as error:
         raise MalformedMessage("snapshot", error.message) from None
@@ -296,21 +321,21 @@ class _Restorer:
     def _add_holder(self, given: SnapshotHolder) -> None:
         tables = self.tables
         name = _check.name(given.name, "name")
-        _require(name not in tables.holders, "two holders of one name")
         holder = tables.holders[name] = Holder(name, given.session)
         if given.session is not None:
-            _require(
-                _check.number(given.session, "session") < tables.next_session
-                and given.session not in tables.sessions,
-                "two sessions of one number",
-            )
+            require(given.session not in tables.sessions, "two sessions of one number")
             tables.sessions[given.session] = holder
 
     def _add_set(self, given: SnapshotSet) -> None:
         tables = self.tables
-        _require(given.sid not in tables.sets, "two sets of one number")
+        require(0 <= given.sid < tables.capacity, "more sets than IDs")
+        require(
+            (given.token is None) == (given.token_type is TokenType.NULL)
+            and not (given.system and given.token is not None),
+            "a token that its type does not have",
+        )
         owner = IoasidSet(
-            _check.number(given.sid, "sid"),
+            given.sid,
             given.token,
             given.token_type,
             _check.count(given.quota, "quota"),
@@ -321,19 +346,19 @@ class _Restorer:
         tables.sids.take_range(owner.sid, owner.sid, 0, tables.sid_words)
         tables.available -= owner.quota
         if owner.token is not None:
-            _require(_check.name(owner.token, "token") not in tables.tokens, "a token twice")
+            require(_check.name(owner.token, "token") not in tables.tokens, "a token twice")
             tables.tokens[owner.token] = owner.sid
         if owner.system:
-            _require(tables.system_sid is None, "two system sets")
+            require(tables.system_sid is None, "two system sets")
             tables.system_sid = owner.sid
         tables.sets_free_pending += owner.state is SetState.FREE_PENDING
         for each in given.ioasids:
-            _require(0 <= each.first <= each.last < tables.capacity, "an ID beyond the capacity")
-            _require(tables.space.is_free(each.first, each.last), "an ID in two sets")
-            tables.space.take_range(each.first, each.last, owner.sid, owner.members)
+            require(0 <= each.first <= each.last < tables.capacity, "an ID beyond the capacity")
             owner.allocated += each.last - each.first + 1
+            require(owner.allocated <= owner.quota, "more IDs than quota")
+            require(tables.space.is_free(each.first, each.last), "an ID in two sets")
+            tables.space.take_range(each.first, each.last, owner.sid, owner.members)
         tables.live += owner.allocated
-        _require(owner.allocated <= owner.quota, "more IDs than quota")
         for record in given.records:
             self._add_record(owner, record)
 
@@ -341,7 +366,7 @@ class _Restorer:
         tables = self.tables
         ioasid = _check.ioasid(given.ioasid)
         member = owner.members[ioasid >> SHIFT] >> (ioasid & MASK) & 1
-        _require(bool(member) and ioasid not in owner.records, "a record without an ID")
+        require(bool(member) and ioasid not in owner.records, "a record without an ID")
         record = owner.records[ioasid] = Record(
             ioasid,
             owner,
@@ -352,7 +377,7 @@ class _Restorer:
         )
         tables.free_pending += record.free_pending
         if record.spid is not None:
-            _require(_check.ioasid(record.spid, "spid") not in owner.spids, "a spid twice")
+            require(_check.ioasid(record.spid, "spid") not in owner.spids, "a spid twice")
             owner.spids[record.spid] = ioasid
         for name, held in given.references.items():
             record.references[name] = tables.holders[name].references[ioasid] = _check.count(
@@ -366,24 +391,47 @@ class _Restorer:
         stage = self._made.get(seq)
         if stage is None:
             given = self._stages[seq]
-            _require(given.event.seq <= self.tables.seq, "an event of the future")
+            event = given.event
+            self._check_event(event, given.binding)
             if record is None:
                 # Somebody holds an event that nothing waits for: all it needs is its binding.
                 record = Record(
-                    given.event.ioasid,
-                    IoasidSet(given.event.sid, None, TokenType.NULL, 1),
+                    event.ioasid,
+                    IoasidSet(event.sid, None, TokenType.NULL, 1),
                     reclaimed=True,
                 )
-            stage = self._made[seq] = Stage(given.event, record, given.binding, given.reach)
+            stage = self._made[seq] = Stage(event, record, given.binding, given.reach)
         return stage
+
+    def _check_event(self, event: Event, binding: int | None) -> None:
+        require(0 < event.seq <= self.tables.seq, "an event of the future")
+        if event.spid is not None:
+            _check.ioasid(event.spid, "spid")
+        if event.data is not None:
+            _check.data(event.data)
+        if event.publisher is not None:
+            fits = binding is None and event.kind is not RECLAIM
+        elif event.kind is BIND:
+            fits = binding == event.seq and event.spid is not None
+        else:
+            fits = (binding is None) == (event.spid is None) and (
+                event.kind is FREE or (event.kind is UNBIND and binding is not None)
+            )
+        require(fits, "an event without its binding")
 
     def _add_subscription(self, given: SnapshotSubscription) -> None:
         tables = self.tables
         holder = tables.holders[given.holder]
         scope = (given.sid, given.token)
-        _require(given.number not in tables.subscriptions, "two subscriptions of one number")
-        _require(given.number < tables.next_subscription, "a subscription of the future")
-        _require(scope not in holder.subscriptions, "a scope twice")
+        require(scope not in holder.subscriptions, "a scope twice")
+        require(given.sid is None or given.token is None, "two scopes")
+        if given.token is not None:
+            _check.name(given.token, "token")
+        require(
+            not given.hold or {BIND, UNBIND, FREE}.issubset(given.kinds),
+            "a subscription that holds what it will not be told the end of",
+        )
+        require(given.hold or not given.grants, "a grant to who holds nothing")
         each = Subscription(
             given.number,
             holder,
@@ -428,10 +476,5 @@ class _Restorer:
 
     def _owner(self, ioasid: int) -> IoasidSet:
         sid = self.tables.space.owner(ioasid)
-        _require(sid is not None, "a grant without an ID")
+        require(sid is not None, "a grant without an ID")
         return self.tables.sets[sid or 0]
-
-
-def _require(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise ValueError(otherwise)

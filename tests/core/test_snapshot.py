@@ -118,6 +118,8 @@ def contradictions() -> dict[str, Snapshot]:
     subscription = good.subscriptions[0]
     return {
         "version": replace(good, version=2),
+        "a foreign value": replace(good, reserved=object()),
+        "a foreign version": replace(good, version=10**30),
         "capacity": replace(good, capacity=0),
         "quotas": replace(good, reserved=1000),
         "negative": replace(good, reserved=-1),
