@@ -5,6 +5,7 @@ checked where the request is decided, by one rule for in-process callers and for
 """
 
 from enum import StrEnum
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -64,11 +65,27 @@ def encode(message: Message, wire_format: WireFormat = WireFormat.MSGPACK) -> by
     if not isinstance(message, Message):
         raise MalformedMessage("message", f"{type(message).__name__} is no message")
     try:
-        return _ENCODERS[wire_format].encode(message)
+        data = _ENCODERS[wire_format].encode(message)
+        if wire_format == WireFormat.JSON and not _is_finite(msgspec.to_builtins(message)):
+            raise ValueError("JSON has no form for infinity and NaN")
+        return data
     except KeyError:
         raise _unknown_format(wire_format) from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedMessage("message", str(error)) from None
+
+
+def _is_finite(value: object) -> bool:
+    # In place of what JSON has no form for, msgspec writes null, which says something else.
+    match value:
+        case float():
+            return isfinite(value)
+        case dict():
+            return all(map(_is_finite, value.values()))
+        case list() | tuple():
+            return all(map(_is_finite, value))
+        case _:
+            return True
 
 
 def decode_request(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Request:
