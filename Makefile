@@ -16,7 +16,7 @@ LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo replay stress test test-lowest bench explore lint \
+.PHONY: help demo replay stress test test-lowest bench explore fuzz lint \
 	format coverage wheel-test clean
 
 help: ## list the targets
@@ -36,6 +36,9 @@ bench: $(VENV)/.bench ## measure against the floor, results in build/bench.json
 
 explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
 	$(BIN)/python -m ioasid.testing $(ARGS)
+
+fuzz: $(VENV)/.demos ## feed a million bad messages, requests and snapshots to the core
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 test: $(VENV)/.test ## run the tests, README and docs included
 	$(BIN)/python -m pytest $(ARGS)
