@@ -111,6 +111,7 @@ from ioasid.core._records import (
     Subscription,
     Tables,
     member_words,
+    without,
 )
 from ioasid.core._snapshot import Snapshot, restore, take
 from ioasid.core._space import ones
@@ -119,6 +120,7 @@ __all__ = ["Allocator"]
 
 _DONE = Done()
 _RECLAIMED = Released(True)
+_REMAINS = Released(False)
 _HOLDING_KINDS = frozenset((BIND, UNBIND, FREE))
 
 
@@ -511,7 +513,7 @@ class Allocator:
             return _RECLAIMED
         if wait and self._life.wait(self._ticket, owner, [ioasid]):
             return None
-        return Released(False)
+        return _REMAINS
 
     def _refuse_deadlock(self, holder: Holder, owner: IoasidSet, ioasid: int) -> None:
         reason = self._life.own_part(holder, owner, ioasid)
@@ -527,21 +529,24 @@ class Allocator:
 
     def _take_reference(self, holder: Holder, owner: IoasidSet, ioasid: int) -> None:
         record = self._tables.record(owner, ioasid)
-        held = record.references.get(holder.name, 0) + 1
-        record.references[holder.name] = holder.references[ioasid] = held
+        held = holder.references.get(ioasid, 0)
+        if not held:
+            record.holders += (holder,)
+        # The record's own number for a key: the one that came with the request need not be kept.
+        holder.references[record.ioasid] = held + 1
 
     def _put(self, holder: Holder, request: Put) -> Reply:
         owner = self._owner(request.ioasid, request.sid)
         ioasid = request.ioasid
         record = owner.records.get(ioasid)
-        if record is None or holder.name not in record.references:
+        held = holder.references.get(ioasid, 0)
+        if record is None or not held:
             raise NotReferenced(holder.name, ioasid)
-        held = record.references[holder.name] - 1
-        if held:
-            record.references[holder.name] = holder.references[ioasid] = held
-        else:
-            del record.references[holder.name]
-            del holder.references[ioasid]
+        if held > 1:
+            holder.references[ioasid] = held - 1
+            return _REMAINS
+        del holder.references[ioasid]
+        record.holders = without(record.holders, holder)
         self._tables.unsettled[ioasid] = record
         self._life.settle()
         return Released(record.reclaimed)
@@ -553,9 +558,9 @@ class Allocator:
         record = owner.records.get(ioasid)
         if record is None:
             return IoasidRecord(ioasid, owner.sid, None, IoasidState.ACTIVE, None, {}, 1)
-        references = dict(record.references)
-        for name, granted in record.granted.items():
-            references[name] = references.get(name, 0) + granted
+        references = {each.name: each.references[ioasid] for each in record.holders}
+        for each in record.granted:
+            references[each.name] = references.get(each.name, 0) + 1
         own = 0 if record.free_pending else 1
         return IoasidRecord(
             ioasid,

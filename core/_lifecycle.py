@@ -24,6 +24,7 @@ from ioasid.core._records import (
     Tables,
     Waiter,
     member_words,
+    without,
 )
 from ioasid.core._space import MASK, SHIFT, ones
 
@@ -89,7 +90,7 @@ class LifeCycle:
         tables = self._tables
         for ioasid in holder.references:
             record = tables.sets[self._sid_of(ioasid)].records[ioasid]
-            del record.references[holder.name]
+            record.holders = without(record.holders, holder)
             tables.unsettled[ioasid] = record
         holder.references.clear()
 
@@ -127,9 +128,7 @@ class LifeCycle:
                     or self._is_ahead(holder, owner, stage.reach)
                 ):
                     return "it has to acknowledge the FREE itself"
-        if record is not None and (
-            holder.name in record.references or holder.name in record.granted
-        ):
+        if record is not None and (holder in record.holders or holder in record.granted):
             return "it holds a reference itself"
         return None
 
@@ -144,7 +143,7 @@ class LifeCycle:
             return False
         waiter = self._tables.waiters[ticket] = Waiter(ticket, pending)
         for record in pending.values():
-            record.waiters[ticket] = waiter
+            record.waiters += (waiter,)
         return True
 
     def abandon(self, ticket: int) -> None:
@@ -152,7 +151,7 @@ class LifeCycle:
         waiter = self._tables.waiters.pop(ticket, None)
         if waiter is not None:
             for record in waiter.pending.values():
-                del record.waiters[ticket]
+                record.waiters = without(record.waiters, waiter)
 
     def _sid_of(self, ioasid: int) -> int:
         sid = self._tables.space.owner(ioasid)
@@ -166,7 +165,7 @@ class LifeCycle:
     def _reclaim_if_done(self, record: Record) -> None:
         notifier = self._notifier
         if (
-            record.references
+            record.holders
             or record.granted
             or any(stage.ends_life and not notifier.is_over(stage) for stage in record.chain)
             or notifier.under_way(record)
@@ -183,7 +182,7 @@ class LifeCycle:
         if record.spid is not None:
             del owner.spids[record.spid]
         self._release(owner, record.ioasid, record)
-        for waiter in record.waiters.values():
+        for waiter in record.waiters:
             del waiter.pending[record.ioasid]
             if not waiter.pending:
                 del self._tables.waiters[waiter.ticket]

@@ -43,6 +43,7 @@ from ioasid.core._records import (
     Subscription,
     Tables,
     member_words,
+    without,
 )
 from ioasid.core._space import ones
 
@@ -244,16 +245,12 @@ class Notifier:
     def _grant(self, subscription: Subscription, record: Record, binding: int) -> None:
         if binding not in subscription.grants:
             subscription.grants[binding] = record
-            name = subscription.holder.name
-            record.granted[name] = record.granted.get(name, 0) + 1
+            record.granted += (subscription.holder,)
 
     def _drop_grant(self, subscription: Subscription, binding: int) -> None:
         record = subscription.grants.pop(binding, None)
         if record is not None:
-            name = subscription.holder.name
-            record.granted[name] -= 1
-            if not record.granted[name]:
-                del record.granted[name]
+            record.granted = without(record.granted, subscription.holder)
             self._tables.unsettled[record.ioasid] = record
 
     # -- queues -------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ has no record of its own: a bit in its set and its owner's number in the ID spac
 of it. A `Record` is made when there is more to say and dropped when there no longer is.
 """
 
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 from attrs import define, field
 
@@ -30,6 +30,8 @@ UNBIND: Final = EventKind.UNBIND
 FREE: Final = EventKind.FREE
 RECLAIM: Final = EventKind.RECLAIM
 SET_FREE_PENDING: Final = SetState.FREE_PENDING
+
+T = TypeVar("T")
 
 Route: TypeAlias = "tuple[tuple[Subscription, ...], ...]"
 """Who matches an event of one kind and one set, by tier, in order of subscription."""
@@ -67,13 +69,14 @@ class Record:
     binding: int | None = None
     """The seq of the BIND that the spid stems from."""
     data: Data | None = None
-    references: dict[str, int] = field(factory=dict)
-    """Taken by `get`, per holder."""
-    granted: dict[str, int] = field(factory=dict)
-    """Granted with a BIND or Resync, per holder; the subscriptions know for which binding."""
+    holders: "tuple[Holder, ...]" = ()
+    """Who took references by `get`; each knows how many."""
+    granted: "tuple[Holder, ...]" = ()
+    """Who was granted a reference with a BIND or Resync, as often as it was; the subscriptions know
+    for which binding."""
     chain: "list[Stage]" = field(factory=list)
     """Events that somebody has yet to be offered or to acknowledge, in seq order."""
-    waiters: "dict[int, Waiter]" = field(factory=dict)
+    waiters: "tuple[Waiter, ...]" = ()
     reclaimed: bool = False
 
     def is_plain(self) -> bool:
@@ -82,7 +85,7 @@ class Record:
             self.free_pending
             or self.spid is not None
             or self.data is not None
-            or self.references
+            or self.holders
             or self.granted
             or self.chain
             or self.waiters
@@ -231,6 +234,12 @@ class Tables:
         else:
             return [self.sets[each] for each in sorted(self.sets)]
         return [] if sid is None else [self.sets[sid]]
+
+
+def without(several: tuple[T, ...], one: T) -> tuple[T, ...]:
+    """Return what is left of several when one of them goes, once if it is there more often."""
+    index = several.index(one)
+    return several[:index] + several[index + 1 :]
 
 
 def member_words(owner: IoasidSet) -> list[tuple[int, int]]:

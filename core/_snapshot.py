@@ -226,7 +226,7 @@ def _take_record(record: Record, stages: dict[int, Stage]) -> SnapshotRecord:
         record.spid,
         record.binding,
         record.data,
-        {name: record.references[name] for name in sorted(record.references)},
+        dict(sorted((each.name, each.references[record.ioasid]) for each in record.holders)),
         _seqs(record.chain, stages),
     )
 
@@ -380,9 +380,9 @@ class _Restorer:
             require(_check.ioasid(record.spid, "spid") not in owner.spids, "a spid twice")
             owner.spids[record.spid] = ioasid
         for name, held in given.references.items():
-            record.references[name] = tables.holders[name].references[ioasid] = _check.count(
-                held, "references"
-            )
+            holder = tables.holders[name]
+            holder.references[ioasid] = _check.count(held, "references")
+            record.holders += (holder,)
         record.chain.extend(self._stage(seq, record) for seq in given.chain)
         if record.chain:
             tables.chained[ioasid] = record
@@ -472,7 +472,7 @@ class _Restorer:
         for binding, ioasid in given.grants:
             record = self._owner(ioasid).records[ioasid]
             each.grants[binding] = record
-            record.granted[holder.name] = record.granted.get(holder.name, 0) + 1
+            record.granted += (holder,)
 
     def _owner(self, ioasid: int) -> IoasidSet:
         sid = self.tables.space.owner(ioasid)

@@ -17,6 +17,7 @@ names its invariant (`INVARIANTS`) when it does not hold:
 The functions that take `Tables` are the only code outside the core that looks into them.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
@@ -159,12 +160,10 @@ def references_add_up(tables: Tables) -> None:
             granted[key] = granted.get(key, 0) + 1
     for owner in tables.sets.values():
         for record in owner.records.values():
-            for name, count in record.references.items():
-                assert count > 0
-                assert held.pop((name, record.ioasid), 0) == count
-            for name, count in record.granted.items():
-                assert count > 0
-                assert granted.pop((name, record.ioasid), 0) == count
+            for holder in record.holders:
+                assert held.pop((holder.name, record.ioasid), 0) > 0
+            for holder, count in Counter(record.granted).items():
+                assert granted.pop((holder.name, record.ioasid), 0) == count
     assert not held
     assert not granted
 
@@ -198,13 +197,13 @@ def nothing_is_left_undecided(tables: Tables) -> None:
             assert not record.reclaimed
             assert not record.is_plain()
             if record.free_pending:
-                assert record.references or record.granted or record.chain
+                assert record.holders or record.granted or record.chain
             else:
                 assert not record.waiters
     for waiter in tables.waiters.values():
         assert waiter.pending
         for record in waiter.pending.values():
-            assert record.waiters[waiter.ticket] is waiter
+            assert waiter in record.waiters
 
 
 @invariant(0)

@@ -92,12 +92,12 @@ def wake_a_suspended_one(tables: Tables) -> None:
 
 def forget_a_reference(tables: Tables) -> None:
     """Let an ID forget who holds it."""
-    tables.sets[0].records[3].references.clear()
+    tables.sets[0].records[3].holders = ()
 
 
 def forget_a_grant(tables: Tables) -> None:
     """Let an ID forget who was granted a reference."""
-    tables.sets[0].records[2].granted.popitem()
+    tables.sets[0].records[2].granted = ()
 
 
 def overfill(tables: Tables) -> None:

@@ -152,7 +152,7 @@ def test_an_early_reclaim_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     reclaim = LifeCycle._reclaim_if_done
 
     def early(self: LifeCycle, record: Any) -> None:
-        record.references.clear()
+        record.holders = ()
         reclaim(self, record)
 
     monkeypatch.setattr(LifeCycle, "_reclaim_if_done", early)
@@ -170,7 +170,7 @@ def test_a_suspended_holders_loss_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     record = core._recorded
     record.references["vtd", 1] = 1
     del core._tables.holders["vtd"].references[1]
-    core._tables.sets[0].records[1].references.clear()
+    core._tables.sets[0].records[1].holders = ()
     found = violation(core, Free(1))
     assert found.number in (3, 9)
 
