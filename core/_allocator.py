@@ -815,7 +815,7 @@ class Allocator:
         if subscription.folded_since is not None:
             seq, offered = subscription.folded_since
             oldest.append((offered, seq))
-        offered, seq = min(oldest, default=(self._tables.now, 0))
+        offered, seq = min(oldest, default=(self._tables.now, 0), key=lambda each: each[0])
         age = self._tables.now - offered
         deadline = subscription.acknowledge_within
         return LaggingSubscriber(

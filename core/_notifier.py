@@ -287,7 +287,9 @@ class Notifier:
     def _fold(
         self, subscription: Subscription, seq: int, offered: float, entry: Stage | Lapse | None
     ) -> None:
-        if subscription.folded_since is None:
+        since = subscription.folded_since
+        # What a subscriber that crashes had in its hands is older than what it missed before.
+        if since is None or offered < since[1]:
             subscription.folded_since = (seq, offered)
         if isinstance(entry, Lapse):
             subscription.folded.update(

@@ -1033,6 +1033,21 @@ def test_folded_events_keep_their_age(driver: Driver) -> None:
     assert () == driver.core.lagging()
 
 
+def test_a_crash_makes_nothing_younger(driver: Driver) -> None:
+    """What a lagging subscriber had in its hands when it crashed keeps its age."""
+    driver.subscribe("kvm", sid=0, hold=True, queue_size=1, acknowledge_within=5)
+    driver.core.tick(10)
+    driver.alloc()
+    driver.core.tick(13)
+    driver.alloc()
+    driver.alloc()
+    first = driver.core.lagging()[0].oldest_seq
+    driver.ask(SuspendSession(), by="kvm")
+    driver.core.tick(15)
+    lag = driver.core.lagging()[0]
+    assert (first, 5.0, True) == (lag.oldest_seq, lag.oldest_age, lag.overdue)
+
+
 def test_never_overdue(driver: Driver) -> None:
     """A subscriber without a deadline may take for ever."""
     driver.subscribe("kvm", sid=0, acknowledge_within=None)
