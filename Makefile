@@ -88,7 +88,7 @@ test-lowest: $(VENV)/.test ## test with the oldest dependencies pyproject.toml a
 	build/lowest/bin/python -m pytest $(ARGS)
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist ioasid.egg-info .coverage .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist ioasid.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Some systems ship Python without ensurepip; then pip comes from the outside.
