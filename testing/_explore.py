@@ -353,8 +353,7 @@ def _shortest(
         run = replay(scenario, picks=picks, backend=found.backend, leaks=leaks, patience=patience)
         if run.error is None or run.kind != found.kind:
             return False
-        if (len(run.picks), len(run.history)) < (len(best.picks), len(best.history)):
-            best = run
+        best = run
         return True
 
     # First the part of the schedule after which first come, first served fails as well ...

@@ -93,6 +93,23 @@ def test_stuck_beyond_its_patience() -> None:
         run(lambda: asyncio.sleep(101))
 
 
+def test_who_is_stuck_may_be_helped_later() -> None:
+    """Whoever is told that nobody can go on may set a timer as well; time goes on then."""
+    helped = []
+
+    def help_later(reason: str) -> None:
+        helped.append(reason)
+        waited.get_loop().call_later(50, waited.set_result, None)
+
+    loop = SeededLoop(Picker(None), help_later, patience=100)
+    waited = loop.create_future()
+    try:
+        loop.run_until_complete(waited)
+    finally:
+        loop.close()
+    assert (["nobody can go on"], 50) == (helped, loop.time())
+
+
 def test_stuck_without_an_end() -> None:
     """A task that never stops taking steps is stuck, too."""
 

@@ -1,20 +1,15 @@
 """`python -m ioasid.testing`."""
 
-import subprocess
+import runpy
 import sys
 
 import pytest
 
 
-@pytest.mark.slow
-def test_main() -> None:
-    """The package runs as a program, in a process of its own."""
-    arguments = ["quota_adjusted_under_load", "--seed", "1"]
-    result = subprocess.run(
-        [sys.executable, "-m", "ioasid.testing", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (0, "") == (result.returncode, result.stderr)
-    assert "seed 1 on asyncio: holds" in result.stdout
+def test_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package runs as a program."""
+    monkeypatch.setattr(sys, "argv", ["ioasid.testing", "quota_adjusted_under_load", "--seed", "1"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("ioasid.testing", run_name="__main__")
+    assert 0 == ended.value.code
+    assert "seed 1 on asyncio: holds" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ioasid.testing import _program
+from ioasid.testing import SCENARIOS, _program
 from ioasid.testing._program import main
 from tests.testing.broken import guest_with_a_mirror
 
@@ -20,15 +20,17 @@ def test_all_hold(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 def test_a_failure(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A failure is printed with the seed that shows it, and the exit code is 1."""
-    broken = {"broken": (guest_with_a_mirror, True)}
+    holds = "quota_adjusted_under_load"
+    broken = {holds: SCENARIOS[holds], "broken": (guest_with_a_mirror, True)}
     monkeypatch.setattr(_program, "SCENARIOS", broken)
     monkeypatch.setattr(_program, "ProcessPoolExecutor", InProcess)
     assert 1 == main(["--schedules", "60", "--trio", "0", "--jobs", "1"])
     printed = capsys.readouterr().out
     assert "'mirror' holds 1 reference of IOASID 1" in printed
     assert "python -m ioasid.testing broken --backend asyncio --seed 5" in printed
+    assert "of 2 scenarios" in printed
     assert "1 failed" in printed
-    assert 1 == main(["--seed", "5"])
+    assert 1 == main(["broken", "--seed", "5"])
     assert "'mirror' holds 1 reference of IOASID 1" in capsys.readouterr().out
 
 

@@ -10,6 +10,7 @@ from ioasid.core import (
     AllocMany,
     AllocSet,
     AttachSpid,
+    CloseSession,
     Complete,
     Defer,
     Deliver,
@@ -85,9 +86,47 @@ def test_everything_that_is_right_passes() -> None:
     assert None is core.violation
 
 
+def test_what_was_taken_and_left_passes() -> None:
+    """A look-up without a reference takes none, and who leaves drops all that it took."""
+    core = core_with(Alloc(0), AttachSpid(1, 5), OpenSession("vdcm"))
+    ask(core, FindBySpid(0, 5), FindBySpid(0, 5, get=True), Get(1), session=2)
+    ask(core, Free(1))
+    ask(core, CloseSession(), session=2)
+    assert ([], None) == (core.leaks(), core.record(1))
+
+
+def test_acknowledgements_out_of_turn_pass() -> None:
+    """Messages may be acknowledged in any order, twice, and set aside when it is too late."""
+    core = core_with(AllocMany(0, 2), OpenSession("kvm"))
+    ask(core, Subscribe(kinds=frozenset((EventKind.FREE,))), session=2)
+    ask(core, Free(1), Free(2))
+    second = core._tables.seq
+    ask(core, Acknowledge(1, second), Acknowledge(1, second), Defer(1, second), session=2)
+    assert None is core.record(2)
+    assert None is not core.record(1)
+    ask(core, Acknowledge(1, second - 1), session=2)
+    assert None is core.record(1)
+
+
+def test_a_free_that_was_set_aside_over_a_resync_counts() -> None:
+    """A Resync acknowledges what it stands for, and not an event that was set aside before it."""
+    core = core_with(AllocMany(0, 4), OpenSession("vdcm"))
+    ask(core, Subscribe(kinds=frozenset((EventKind.FREE,)), queue_size=2), session=2)
+    ask(core, Free(1))
+    first = core._tables.seq
+    ask(core, Defer(1, first), session=2)
+    ask(core, Free(2), Free(3), Free(4))
+    ask(core, Acknowledge(1, first + 1), session=2)
+    ask(core, Acknowledge(1, core._tables.seq), session=2)
+    assert [1] == [ioasid for ioasid in range(1, 5) if core.record(ioasid) is not None]
+    ask(core, Acknowledge(1, first), session=2)
+    assert None is core.record(1)
+
+
 def test_a_restored_core_goes_on() -> None:
     """A core restored from a snapshot knows what its predecessor's holders have."""
-    core = core_with(Alloc(0), OpenSession("kvm"), AttachSpid(1, 5))
+    core = core_with(Alloc(0), OpenSession("kvm"), AttachSpid(1, 5), OpenSession("vdcm"))
+    ask(core, Get(1), SuspendSession(), session=3)
     ask(core, Subscribe(kinds=BINDINGS, hold=True), Get(1), session=2)
     ask(core, DetachSpid(1), AttachSpid(1, 6))
     restored = CheckedAllocator.restore(core.snapshot())
@@ -98,6 +137,8 @@ def test_a_restored_core_goes_on() -> None:
     ask(restored, Free(1), session=host)
     ask(restored, Subscribe(kinds=BINDINGS, hold=True), Put(1), session=kvm)
     ask(restored, Acknowledge(1, restored._tables.seq), session=kvm)
+    assert None is not restored.record(1)
+    ask(restored, Evict("vdcm"), session=host)
     assert None is restored.record(1)
 
 
@@ -125,6 +166,8 @@ def test_a_history_reads_well(thorough: bool) -> None:
     ask(core, Alloc(0, data="x"), AttachSpid(1, 5))
     with pytest.raises(IoasidError):
         ask(core, Get(6))
+    ask(core, Get(1), SuspendSession(), session=2)
+    ask(core, OpenSession("kvm"))
     written = [" ".join(str(line).split()) for line in core.history]
     assert [
         (
@@ -137,6 +180,8 @@ def test_a_history_reads_well(thorough: bool) -> None:
         "host AttachSpid(ioasid=1, spid=5) -> Done() tells kvm (1): BIND of 1 (seq=2, spid=5)",
     ] == written[:5]
     assert "host Get(ioasid=6) -> UnknownIoasid (ENOENT:" in written[5]
+    opened = "SessionOpened(session=3, resumed=True, references=[[1, 1]])"
+    assert f"host OpenSession(name='kvm') -> {opened}" == written[8]
 
 
 def violation(core: CheckedAllocator, *requests: Request) -> InvariantViolated:
@@ -160,6 +205,9 @@ def test_an_early_reclaim_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     found = violation(core, Free(1))
     assert 3 == found.number
     assert "['host'] referenced it" in found.detail
+    with pytest.raises(InvariantViolated):
+        ask(core, Alloc(0))
+    assert found is core.violation
 
 
 def test_a_suspended_holders_loss_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
