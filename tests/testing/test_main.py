@@ -13,3 +13,8 @@ def test_main(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatc
         runpy.run_module("ioasid.testing", run_name="__main__")
     assert 0 == ended.value.code
     assert "seed 1 on asyncio: holds" in capsys.readouterr().out
+
+
+def test_a_process_of_its_pool_runs_no_program() -> None:
+    """Where the pool's processes are spawned, they load it under another name: nothing happens."""
+    assert "main" in runpy.run_module("ioasid.testing.__main__", run_name="__mp_main__")
