@@ -290,7 +290,8 @@ class Actor:
                 if item is not NOTE:
                     await self._handle(*item)
                     self._restarts = 0
-            self._backlog.extend(await self._mailbox.receive())
+            await self._mailbox.ready()
+            self._backlog.extend(self._mailbox.take())
 
     async def _handle(self, message: Message, reply: Reply[Any] | None) -> None:
         if reply is not None and reply.cancelled():

@@ -109,12 +109,14 @@ class AllocatorActor:
     async def run(self) -> None:
         """Serve until `stop` or `kill`; whatever ends it, every pending reply is failed."""
         batch: list[Item] = []
+        mailbox = self.mailbox
         try:
             # Shielded, so that whoever is cancelled along with it learns of that and not of its
             # end: `open_allocator` kills it when its body has ended.
             with self._scope:
                 while not self._stopping:
-                    batch = await self.mailbox.receive()
+                    await mailbox.ready()
+                    batch = mailbox.take()
                     self._decide(batch)
                     batch = []
         except Exception as error:
@@ -132,10 +134,11 @@ class AllocatorActor:
         self.crash = error
 
     def _decide(self, batch: list[Item]) -> None:
-        handle = self.core.handle
+        core = self.core
+        handle = core.handle
         observed = self._observer is not None
         decided: list[tuple[Reply[Any], Any]] = []
-        self.core.tick(self._now())
+        core.tick(self._now())
         for session, request, reply in batch:
             if reply is not None and reply.cancelled():
                 continue
@@ -146,19 +149,20 @@ class AllocatorActor:
                 answer = error
             if observed and session is not None:
                 self._observe(session, request, answer)
-            if reply is None:
-                continue
-            if answer is None:
-                self._waiting[self._ticket] = reply
-                self._tickets[reply] = self._ticket
-                self._ticket += 1
-            else:
-                decided.append((reply, answer))
+            if reply is not None:
+                if answer is not None:
+                    decided.append((reply, answer))
+                else:
+                    self._waiting[self._ticket] = reply
+                    self._tickets[reply] = self._ticket
+                    self._ticket += 1
         # Commit: what was decided would be written to a journal here, once for the batch.
         for reply, answer in decided:
-            if not reply.done():
+            # Nothing was awaited since, but an observer may have cancelled somebody.
+            if not (observed and reply.done()):
                 reply.set_result(answer)
-        self._effects += self.core.drain()
+        if effects := core.drain():
+            self._effects += effects
         if self._effects:
             self._release()
 

@@ -1,8 +1,8 @@
 """The mailbox: many senders, one consumer, batches; fair between senders.
 
-Everything but `receive` is synchronous. So "is it open" and "put" are one step, and so are
-"close" and "what is left": an item is either handed to the consumer or returned by `close`,
-never lost between the two.
+Nothing here waits: `ready` returns what the consumer awaits. So "is it open" and "put" are one
+step, and so are "close" and "what is left": an item is either handed to the consumer or returned
+by `close`, never lost between the two.
 
 Every sender has a lane, in which its items keep their order. A batch is one round over the lanes
 that hold something: it takes all of a short one and a share of a long one, short ones first. So
@@ -11,6 +11,7 @@ has its turn in every round, nobody starves. With one lane there is nobody to be
 """
 
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final, Generic, TypeVar
 
 from anyio import BusyResourceError
@@ -22,7 +23,7 @@ __all__ = ["SHARE", "Lane", "Mailbox", "MailboxClosed", "MailboxStatistics"]
 
 T = TypeVar("T")
 
-SHARE: Final = 3
+SHARE: Final = 2
 """The most items of one lane in a batch, where there is another lane.
 
 A larger share costs less per item, a smaller one keeps others waiting for less long: it is the
@@ -39,7 +40,7 @@ class MailboxClosed(Exception):
 
 @frozen
 class MailboxStatistics:
-    """What a mailbox holds, and what went through it so far."""
+    """What a mailbox holds."""
 
     bound: int
     """The most items in one batch."""
@@ -47,8 +48,6 @@ class MailboxStatistics:
     """The senders that may put something."""
     waiting: int
     """Items for the next batches, of all lanes."""
-    received: int
-    """Items handed to the consumer since the mailbox was made."""
 
 
 class Mailbox(Generic[T]):
@@ -71,8 +70,7 @@ class Mailbox(Generic[T]):
         "_leaving",
         "_new_wakeup",
         "_pause",
-        "_received",
-        "_receiving",
+        "_share",
         "_wakeup",
     )
 
@@ -83,47 +81,55 @@ class Mailbox(Generic[T]):
             raise ValueError(f"bound must be at least 1, not {bound}")
         self._bound = bound
         self._lanes = 0
+        self._share = bound
         self._active: deque[Lane[T]] = deque()
         self._leaving: deque[T] = deque()
         self._closed = False
-        self._receiving = False
         self._new_wakeup = reply_factory()
         self._pause = pause()
         self._wakeup: Reply[None] | None = None
-        self._received = 0
 
     def lane(self) -> "Lane[T]":
         """Return the way in for one more sender; a closed mailbox has them, but takes nothing."""
-        self._lanes += 1
+        self._count_lanes(self._lanes + 1)
         return Lane(self)
 
-    async def receive(self) -> list[T]:
-        """Wait until there is something, and return one round of it: 1 to `bound` items.
+    def _count_lanes(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._share = min(SHARE, self._bound) if lanes > 1 else self._bound
+
+    def ready(self) -> Awaitable[None]:
+        """Return what to await before `take`: a sleep if the mailbox is empty, else a checkpoint.
+
+        It lets the event loop run once in any case, so a consumer may loop over it and await
+        nothing else. It ends when there is something, or when the mailbox is closed; cancelled, it
+        leaves everything in the mailbox.
+
+        Raises anyio.BusyResourceError if another task sleeps already, which is not disturbed.
+        """
+        if self._active or self._leaving or self._closed:
+            return self._pause()
+        if self._wakeup is not None and not self._wakeup.done():
+            raise BusyResourceError("receiving from")
+        self._wakeup = self._new_wakeup()
+        return self._wakeup
+
+    def take(self) -> list[T]:
+        """Return one round of what is in the mailbox, up to `bound` items; call `ready` before.
 
         The list is the caller's own. Items of one lane come in the order in which they were put.
-
-        Every call that returns has let the event loop run once: by sleeping if the mailbox
-        was empty, by a checkpoint if not. A consumer may thus loop over `receive` and await
-        nothing else. Items are taken after that and without another await: a cancelled
-        `receive` leaves all of them, in order, for the next one.
-
-        Raises MailboxClosed if the mailbox is closed or gets closed meanwhile, and
-        anyio.BusyResourceError if another task is in `receive`, which is not disturbed.
+        Raises MailboxClosed if it is closed.
         """
-        if self._receiving:
-            raise BusyResourceError("receiving from")
-        self._receiving = True
-        try:
-            if self._active or self._leaving:
-                await self._pause()
-            elif not self._closed:
-                self._wakeup = wakeup = self._new_wakeup()
-                await wakeup
-        finally:
-            self._receiving = False
         if self._closed:
             raise MailboxClosed
-        return self._take()
+        active = self._active
+        if len(active) == 1 and not self._leaving and len(active[0]._items) <= self._share:
+            # The most frequent round: one asks.
+            items = active.pop()._items
+            batch = list(items)
+            items.clear()
+            return batch
+        return self._take_round()
 
     def put_last(self, item: T) -> None:
         """Add an item behind all that is in the mailbox by now, of whatever lane.
@@ -143,7 +149,7 @@ class Mailbox(Generic[T]):
         """Close the mailbox for good and return what is left in it, lane by lane.
 
         The items left are now the caller's: nobody else will see them, so whoever asked has to
-        be answered from here. A sleeping consumer is woken, and its `receive` raises
+        be answered from here. A sleeping consumer is woken, and its `take` raises
         MailboxClosed. To close again is fine and returns an empty list.
         """
         left = [*self._leaving, *(item for lane in self._active for item in lane._items)]
@@ -158,31 +164,26 @@ class Mailbox(Generic[T]):
     def statistics(self) -> MailboxStatistics:
         """Return the figures of this moment; a closed mailbox has them too."""
         waiting = len(self._leaving) + sum(len(lane._items) for lane in self._active)
-        return MailboxStatistics(self._bound, self._lanes, waiting, self._received)
+        return MailboxStatistics(self._bound, self._lanes, waiting)
 
-    def _take(self) -> list[T]:
-        batch: list[T] = _pop(self._leaving, self._bound) if self._leaving else []
-        shares: list[T] = []
+    def _take_round(self) -> list[T]:
         active = self._active
-        share = SHARE if self._lanes > 1 else self._bound
+        batch = _pop(self._leaving, self._bound)
+        shares: list[T] = []
         room = self._bound - len(batch)
         for _ in range(len(active)):
-            lane = active.popleft()
-            items = lane._items
-            if len(items) <= share and len(items) <= room:
-                batch += items
-                room -= len(items)
-                items.clear()
-            else:
-                some = _pop(items, min(share, room))
-                shares += some
-                room -= len(some)
-                active.append(lane)
             if not room:
                 break
-        batch += shares
-        self._received += len(batch)
-        return batch
+            lane = active.popleft()
+            items = lane._items
+            some = _pop(items, min(self._share, room))
+            room -= len(some)
+            if items:
+                shares += some
+                active.append(lane)
+            else:
+                batch += some
+        return batch + shares
 
     def _wake(self) -> None:
         wakeup, self._wakeup = self._wakeup, None
@@ -214,7 +215,8 @@ class Lane(Generic[T]):
             raise MailboxClosed
         if not self._items:
             mailbox._active.append(self)
-            mailbox._wake()
+            if mailbox._wakeup is not None:
+                mailbox._wake()
         self._items.append(item)
 
     def leave(self, item: T) -> None:
@@ -224,7 +226,7 @@ class Lane(Generic[T]):
         `put` does; the lane is gone in any case.
         """
         mailbox = self._mailbox
-        mailbox._lanes -= 1
+        mailbox._count_lanes(mailbox._lanes - 1)
         self.put(item)
         mailbox._active.remove(self)
         mailbox._leaving += self._items

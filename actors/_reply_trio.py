@@ -6,6 +6,7 @@ from enum import Enum
 from typing import Any, Final, Generic, Literal, NoReturn, TypeVar
 
 from anyio import BusyResourceError
+from outcome import Error, Value
 from trio.lowlevel import Abort, Task, current_task, reschedule, wait_task_rescheduled
 
 __all__ = ["TrioReply"]
@@ -47,7 +48,7 @@ class TrioReply(Generic[T]):
             raise InvalidStateError("the reply is resolved or cancelled already")
         self._value = value
         if self._asker is not None:
-            reschedule(self._asker)
+            reschedule(self._asker, Value(value))
 
     def done(self) -> bool:
         """Tell whether the reply is resolved or cancelled."""
@@ -64,21 +65,30 @@ class TrioReply(Generic[T]):
         self._value = _CANCELLED
         if self._asker is not None:
             # It must not sleep for ever: it wakes and raises.
-            reschedule(self._asker)
+            reschedule(self._asker, Error(_given_up()))
         return True
 
     def __await__(self) -> Generator[Any, None, T]:
         """Wait for the result."""
-        if self._value is _PENDING:
-            if self._asker is not None:
-                raise BusyResourceError("awaiting")
-            self._asker = current_task()
-            # `yield from`, for a coroutine around it would be paid by every ask.
-            yield from wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
+        if self._value is not _PENDING:
+            return self._collect()
+        if self._asker is not None:
+            raise BusyResourceError("awaiting")
+        self._asker = current_task()
+        # What trio makes to wait with is handed on as it is: a frame around it would be paid by
+        # every ask.
+        return wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105
+
+    def _collect(self) -> Generator[Any, None, T]:
+        yield from ()
         if isinstance(self._value, _Mark):
-            raise InvalidStateError("the reply was cancelled")
+            raise _given_up()
         return self._value
 
     def _abort(self, _raise_cancel: Callable[[], NoReturn]) -> Abort:
         self._value = _CANCELLED
         return Abort.SUCCEEDED
+
+
+def _given_up() -> InvalidStateError:
+    return InvalidStateError("the reply was cancelled")

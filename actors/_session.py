@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from msgspec.structs import replace
 
 from ioasid.actors._mailbox import MailboxClosed
+from ioasid.actors._reply import Reply as Answer
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
     AdjustSet,
@@ -27,6 +28,7 @@ from ioasid.core import (
     Detach,
     DetachData,
     DetachSpid,
+    Done,
     EventKind,
     Evict,
     Find,
@@ -73,6 +75,13 @@ __all__ = ["Session"]
 R = TypeVar("R")
 
 ALL_KINDS: Final = frozenset(EventKind)
+
+
+def answered(answer: Any, expected: type[R]) -> R:
+    """Return what a request was answered with; raise what it was refused with."""
+    if isinstance(answer, expected):
+        return answer
+    raise answer.with_traceback(None)
 
 
 class Session:
@@ -127,33 +136,36 @@ class Session:
         """
         if type(request) is Subscribe:
             raise InvalidArgument("request", "a Subscribe", "any other, or call subscribe")
-        return cast(Reply, await self._ask_for(request, Message))
+        return cast(Reply, answered(await self._patiently(self._send(request)), Message))
 
-    async def _ask_for(self, request: Request, expected: type[R]) -> R:
+    def _send(self, request: Request) -> Answer[Any]:
         reply = self._new_reply()
         try:
             self._lane.put((self._number, request, reply))
         except MailboxClosed:
             raise AllocatorClosed(self._actor.reason) from None
-        try:
-            answer = await reply
-        except BaseException:
-            self._call(partial(self._actor.abandon, reply))
-            raise
-        if isinstance(answer, expected):
-            return answer
-        raise answer.with_traceback(None)
+        return reply
 
-    async def _ask_carefully(
-        self, session: int | None, request: Any, lost: Callable[[Any], None]
-    ) -> Any:
-        # As `ask`, for what must not be left behind by a caller that is cancelled: `lost` undoes
-        # what was decided for a caller who never learned of it.
+    def _send_call(self, call: Callable[[], Any]) -> Answer[Any]:
         reply = self._new_reply()
         try:
-            self._lane.put((session, request, reply))
+            self._lane.put((None, call, reply))
         except MailboxClosed:
             raise AllocatorClosed(self._actor.reason) from None
+        return reply
+
+    async def _patiently(self, reply: Answer[Any]) -> Any:
+        # For what may be answered long after it was decided; otherwise the reply itself tells the
+        # allocator that its asker gave up.
+        try:
+            return await reply
+        except BaseException:
+            self._tell_call(partial(self._actor.abandon, reply))
+            raise
+
+    async def _carefully(self, reply: Answer[Any], lost: Callable[[Any], None]) -> Any:
+        # For what must not be left behind by a caller that is cancelled: `lost` undoes what was
+        # decided for a caller who never learned of it.
         try:
             answer = await reply
         except BaseException:
@@ -162,9 +174,7 @@ class Session:
                 if not isinstance(answer, Exception):
                     lost(answer)
             raise
-        if isinstance(answer, Exception):
-            raise answer.with_traceback(None)
-        return answer
+        return answered(answer, Message)
 
     async def _attach(self, subscription: Subscription, request: Subscribe) -> None:
         def lost(answer: Subscribed) -> None:
@@ -172,7 +182,7 @@ class Session:
             self._tell(Detach(number) if answer.resumed else Unsubscribe(number))
 
         decide = partial(self._actor.subscribe, self._number, request, subscription)
-        await self._ask_carefully(None, decide, lost)
+        await self._carefully(self._send_call(decide), lost)
 
     def _tell(self, request: Request) -> None:
         # For what nobody waits for: it does not matter to an allocator that is gone.
@@ -181,7 +191,7 @@ class Session:
         except MailboxClosed:
             pass
 
-    def _call(self, call: Callable[[], None]) -> None:
+    def _tell_call(self, call: Callable[[], None]) -> None:
         try:
             self._lane.put((None, call, None))
         except MailboxClosed:
@@ -197,21 +207,21 @@ class Session:
 
     async def install_capacity(self, total: int) -> CapacityRecord:
         """Set the system capacity (1..2^32-1), before the first set or reservation."""
-        return await self._ask_for(InstallCapacity(total), CapacityRecord)
+        return answered(await self._send(InstallCapacity(total)), CapacityRecord)
 
     async def reserve_capacity(self, count: int | None) -> CapacityRecord:
         """Take `count` IDs (1..2^32-1) from what is available, without a set; `None`: all."""
-        return await self._ask_for(ReserveCapacity(count), CapacityRecord)
+        return answered(await self._send(ReserveCapacity(count)), CapacityRecord)
 
     async def cancel_capacity(self, count: int) -> CapacityRecord:
         """Give back `count` reserved IDs (1..2^32-1)."""
-        return await self._ask_for(CancelCapacity(count), CapacityRecord)
+        return answered(await self._send(CancelCapacity(count)), CapacityRecord)
 
     # -- sets ---------------------------------------------------------------------------------
 
     async def alloc_system_set(self, quota: int | None = None) -> SetRecord:
         """Create the host's own set, for bare-metal SVA; `quota=None` takes all available."""
-        return await self._ask_for(AllocSystemSet(quota), SetRecord)
+        return answered(await self._send(AllocSystemSet(quota)), SetRecord)
 
     async def alloc_set(
         self,
@@ -223,11 +233,11 @@ class Session:
 
         `token`, 1 to 255 bytes as UTF-8, is required with `TokenType.MM` and excluded with NULL.
         """
-        return await self._ask_for(AllocSet(token, quota, token_type), SetRecord)
+        return answered(await self._send(AllocSet(token, quota, token_type)), SetRecord)
 
     async def adjust_set(self, sid: int, quota: int) -> SetRecord:
         """Change a set's quota to `quota` (1..2^32-1), not below what it has allocated."""
-        return await self._ask_for(AdjustSet(sid, quota), SetRecord)
+        return answered(await self._send(AdjustSet(sid, quota)), SetRecord)
 
     async def free_set(self, sid: int, *, destroy: bool = True, wait: bool = False) -> bool:
         """Free every ID of a set; with `destroy` the set goes with its last one.
@@ -235,19 +245,20 @@ class Session:
         Answers whether all of it is reclaimed: at once, or, with `wait`, when it is. A caller
         that gives up waiting cancels nothing.
         """
-        return (await self._ask_for(FreeSet(sid, destroy, wait), Released)).reclaimed
+        reply = self._send(FreeSet(sid, destroy, wait))
+        return answered(await self._patiently(reply), Released).reclaimed
 
     async def find_sid(self, ioasid: int) -> int:
         """Return the set of an ID."""
-        return (await self._ask_for(FindSid(ioasid), FoundSid)).sid
+        return answered(await self._send(FindSid(ioasid)), FoundSid).sid
 
     async def find_set(self, token: str | None = None, *, sid: int | None = None) -> SetRecord:
         """Return the live set that has an MM token, or this number: one of the two."""
-        return await self._ask_for(FindSet(token, sid), SetRecord)
+        return answered(await self._send(FindSet(token, sid)), SetRecord)
 
     async def list_set(self, sid: int) -> tuple[LiveIoasid, ...]:
         """Return the IDs of a set, ascending, with their states and spids."""
-        return (await self._ask_for(ListSet(sid), Listing)).ioasids
+        return answered(await self._send(ListSet(sid)), Listing).ioasids
 
     # -- IOASIDs ------------------------------------------------------------------------------
 
@@ -255,13 +266,13 @@ class Session:
         self, sid: int, *, min: int = 1, max: int | None = None, data: Data | None = None
     ) -> int:
         """Allocate the lowest free ID in [min, max]; `max=None` is the last one there is."""
-        return (await self._ask_for(Alloc(sid, min, max, data), Allocated)).ioasid
+        return answered(await self._send(Alloc(sid, min, max, data)), Allocated).ioasid
 
     async def alloc_many(
         self, sid: int, count: int, *, min: int = 1, max: int | None = None
     ) -> tuple[IoasidRange, ...]:
         """Allocate `count` IDs at once, lowest first, all or none; answered as ranges."""
-        return (await self._ask_for(AllocMany(sid, count, min, max), AllocatedMany)).ranges
+        return answered(await self._send(AllocMany(sid, count, min, max)), AllocatedMany).ranges
 
     async def free(self, ioasid: int, *, sid: int | None = None, wait: bool = False) -> bool:
         """Drop the owner's reference: the ID is reclaimed when everybody is done with it.
@@ -269,43 +280,44 @@ class Session:
         Answers whether it is: at once, or, with `wait`, when it is. A second call is a no-op. A
         caller that gives up waiting cancels nothing. `WouldDeadlock` refuses to wait for oneself.
         """
-        return (await self._ask_for(Free(ioasid, sid, wait), Released)).reclaimed
+        reply = self._send(Free(ioasid, sid, wait))
+        return answered(await self._patiently(reply), Released).reclaimed
 
     async def get(self, ioasid: int, *, sid: int | None = None) -> None:
         """Take one reference for this holder."""
-        await self.ask(Get(ioasid, sid))
+        answered(await self._send(Get(ioasid, sid)), Done)
 
     async def put(self, ioasid: int, *, sid: int | None = None) -> bool:
         """Drop one reference of this holder; answers whether the ID was reclaimed by it."""
-        return (await self._ask_for(Put(ioasid, sid), Released)).reclaimed
+        return answered(await self._send(Put(ioasid, sid)), Released).reclaimed
 
     async def find(self, ioasid: int, *, sid: int | None = None) -> IoasidRecord:
         """Return an ID's record: set, spid, state, data, references by holder."""
-        return await self._ask_for(Find(ioasid, sid), IoasidRecord)
+        return answered(await self._send(Find(ioasid, sid)), IoasidRecord)
 
     async def attach_data(self, ioasid: int, data: Data, *, sid: int | None = None) -> None:
         """Attach one opaque value, a 64-bit integer or a short string, to an ID."""
-        await self.ask(AttachData(ioasid, data, sid))
+        answered(await self._send(AttachData(ioasid, data, sid)), Done)
 
     async def detach_data(self, ioasid: int, *, sid: int | None = None) -> None:
         """Remove an ID's value, if it has one."""
-        await self.ask(DetachData(ioasid, sid))
+        answered(await self._send(DetachData(ioasid, sid)), Done)
 
     async def attach_spid(self, ioasid: int, spid: int, *, sid: int | None = None) -> None:
         """Bind: map the guest's ID `spid` (0..2^32-2), unique within the set, to this one."""
-        await self.ask(AttachSpid(ioasid, spid, sid))
+        answered(await self._send(AttachSpid(ioasid, spid, sid)), Done)
 
     async def detach_spid(self, ioasid: int, *, sid: int | None = None) -> None:
         """Unbind; subscribers are told, unless the ID was freed before."""
-        await self.ask(DetachSpid(ioasid, sid))
+        answered(await self._send(DetachSpid(ioasid, sid)), Done)
 
     async def find_by_spid(self, sid: int, spid: int, *, get: bool = False) -> int:
         """Return the ID behind a guest's ID, with a reference taken in the same step if `get`."""
-        return (await self._ask_for(FindBySpid(sid, spid, get), Allocated)).ioasid
+        return answered(await self._send(FindBySpid(sid, spid, get)), Allocated).ioasid
 
     async def notify(self, ioasid: int, kind: EventKind, *, sid: int | None = None) -> None:
         """Tell an ID's subscribers of `kind` (any but RECLAIM), as a publisher of one's own."""
-        await self.ask(Notify(ioasid, kind, sid))
+        answered(await self._send(Notify(ioasid, kind, sid)), Done)
 
     # -- holders ------------------------------------------------------------------------------
 
@@ -323,7 +335,7 @@ class Session:
             session = Session(self._actor, name, opened)
             session._end(SuspendSession() if opened.resumed else CloseSession())
 
-        opened = await self._ask_carefully(self._number, OpenSession(name), lost)
+        opened = await self._carefully(self._send(OpenSession(name)), lost)
         session = Session(self._actor, name, opened)
         try:
             yield session
@@ -334,7 +346,7 @@ class Session:
 
     async def evict(self, name: str) -> None:
         """Declare the holder `name` dead: its events acknowledged, its references dropped."""
-        await self.ask(Evict(name))
+        answered(await self._send(Evict(name)), Done)
 
     # -- subscribing --------------------------------------------------------------------------
 
@@ -378,11 +390,11 @@ class Session:
 
     async def statistics(self) -> Statistics:
         """Return the allocator's figures, all taken at once: what there is and who lags."""
-        figures = await self._ask_for(TakeStatistics(), Statistics)
+        figures = answered(await self._send(TakeStatistics()), Statistics)
         return replace(figures, mailbox=self._actor.mailbox.statistics().waiting)
 
     async def snapshot(self) -> Snapshot:
         """Return the whole state as a message; `open_allocator(snapshot=...)` goes on from it."""
         decide = partial(self._actor.snapshot, self._number)
-        snapshot: Snapshot = await self._ask_carefully(None, decide, lambda _: None)
+        snapshot: Snapshot = await self._carefully(self._send_call(decide), lambda _: None)
         return snapshot

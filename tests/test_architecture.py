@@ -65,7 +65,7 @@ IMPURE_BUILTINS = frozenset(
 ALLOWED = {
     ioasid.core: PURE_STDLIB | {"attrs", "msgspec", "ioasid.core"},
     ioasid.actors: frozenset(sys.stdlib_module_names)
-    | {"anyio", "attrs", "msgspec", "trio", "ioasid.core", "ioasid.actors"},
+    | {"anyio", "attrs", "msgspec", "trio", "outcome", "ioasid.core", "ioasid.actors"},
     ioasid.testing: frozenset(sys.stdlib_module_names)
     | {"anyio", "attrs", "msgspec", "rich", "trio", "ioasid.core", "ioasid.actors"}
     | {"ioasid.testing"},
@@ -241,7 +241,8 @@ def test_actors_import_trio_only_when_needed() -> None:
         for path in modules(ioasid.actors)
         if not path.stem.endswith("_trio")
         for node, name in imported(path, ioasid.actors)
-        if (within(name, frozenset({"trio"})) or name.endswith("_trio")) and node.col_offset == 0
+        if (within(name, frozenset({"trio", "outcome"})) or name.endswith("_trio"))
+        and node.col_offset == 0
     ]
     assert [] == unguarded
 
