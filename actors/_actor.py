@@ -95,7 +95,7 @@ class Actor:
         self.holder = holder
         self._observer = observer
         self._max_restarts = max_restarts
-        self._mailbox: Mailbox[Any] = Mailbox(mailbox_size)
+        self._mailbox: Mailbox[Any] = Mailbox(mailbox_size, _is_given_up)
         self._lane = self._mailbox.lane()
         self._new_reply = reply_factory()
         self._backlog: deque[Any] = deque()
@@ -350,6 +350,10 @@ class Actor:
                 reply.set_result(stopped)
         self._backlog.clear()
         self.ended.set()
+
+
+def _is_given_up(item: Any) -> bool:
+    return isinstance(item, tuple) and item[1] is not None and bool(item[1].cancelled())
 
 
 def _check(message: object) -> None:

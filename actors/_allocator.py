@@ -83,7 +83,7 @@ class AllocatorActor:
 
     def __init__(self, core: Allocator, mailbox_size: int, observer: Observer | None) -> None:
         self.core = core
-        self.mailbox: Mailbox[Item] = Mailbox(mailbox_size)
+        self.mailbox: Mailbox[Item] = Mailbox(mailbox_size, _is_given_up)
         self.new_reply = reply_factory()
         self.reason = "was shut down"
         self.crash: Exception | None = None
@@ -238,6 +238,10 @@ class AllocatorActor:
         self.core.handle(session, TakeStatistics())
         return self.core.snapshot()
 
+    def is_waiting(self, reply: Reply[Any]) -> bool:
+        """Tell whether a request was decided and its answer has yet to come."""
+        return reply in self._tickets
+
     def abandon(self, reply: Reply[Any]) -> None:
         """Forget, in its turn, what a caller that gave up may be waiting for."""
         ticket = self._tickets.pop(reply, None)
@@ -321,6 +325,11 @@ class AllocatorActor:
         for subscription in self._subscriptions.values():
             subscription._close(None if self._stopping else AllocatorClosed(self.reason))
         self._subscriptions.clear()
+
+
+def _is_given_up(item: Item) -> bool:
+    reply = item[2]
+    return reply is not None and reply.cancelled()
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ has its turn in every round, nobody starves. With one lane there is nobody to be
 """
 
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
 from anyio import BusyResourceError
@@ -56,7 +56,9 @@ class Mailbox(Generic[T]):
     It belongs to the event loop it was made on: no method may be called from another thread.
 
     `bound`, at least 1, is the most items the consumer gets in one batch, and so the longest
-    it works before the event loop and the askers get their turn.
+    it works before the event loop and the askers get their turn. `given_up` tells whether nobody
+    waits for an item any more: one that waits long enough is dropped then, and its lane's share
+    goes to the next.
 
     Raises TypeError if `bound` is not an int (a bool is none), ValueError if it is below 1,
     and RuntimeError outside of an event loop.
@@ -66,6 +68,7 @@ class Mailbox(Generic[T]):
         "_active",
         "_bound",
         "_closed",
+        "_given_up",
         "_lanes",
         "_leaving",
         "_new_wakeup",
@@ -74,12 +77,13 @@ class Mailbox(Generic[T]):
         "_wakeup",
     )
 
-    def __init__(self, bound: int) -> None:
+    def __init__(self, bound: int, given_up: Callable[[T], bool]) -> None:
         if isinstance(bound, bool) or not isinstance(bound, int):
             raise TypeError(f"bound must be an int, not {type(bound).__name__}")
         if bound < 1:
             raise ValueError(f"bound must be at least 1, not {bound}")
         self._bound = bound
+        self._given_up = given_up
         self._lanes = 0
         self._share = bound
         self._active: deque[Lane[T]] = deque()
@@ -168,22 +172,30 @@ class Mailbox(Generic[T]):
 
     def _take_round(self) -> list[T]:
         active = self._active
-        batch = _pop(self._leaving, self._bound)
+        batch = self._pop(self._leaving, self._bound)
         shares: list[T] = []
         room = self._bound - len(batch)
         for _ in range(len(active)):
             if not room:
                 break
             lane = active.popleft()
-            items = lane._items
-            some = _pop(items, min(self._share, room))
+            some = self._pop(lane._items, min(self._share, room))
             room -= len(some)
-            if items:
+            if lane._items:
                 shares += some
                 active.append(lane)
             else:
                 batch += some
         return batch + shares
+
+    def _pop(self, items: deque[T], most: int) -> list[T]:
+        popped: list[T] = []
+        while items and len(popped) < most:
+            item = items.popleft()
+            # Not counted, so that who asks and gives up again and again has no longer a lane.
+            if not self._given_up(item):
+                popped.append(item)
+        return popped
 
     def _wake(self) -> None:
         wakeup, self._wakeup = self._wakeup, None
@@ -205,8 +217,8 @@ class Lane(Generic[T]):
         """Add an item behind the others of this lane; nobody has to wait for room.
 
         What limits the number of items is that whoever puts one goes on to wait for a reply, or
-        was given something by the consumer before. An item whose asker gives up keeps its place:
-        the consumer finds out by the reply.
+        was given something by the consumer before. An item whose asker gives up keeps its place
+        until its turn comes.
 
         Raises MailboxClosed if the mailbox is closed; the item is then not in it.
         """
@@ -231,7 +243,3 @@ class Lane(Generic[T]):
         mailbox._active.remove(self)
         mailbox._leaving += self._items
         self._items.clear()
-
-
-def _pop(items: deque[T], most: int) -> list[T]:
-    return [items.popleft() for _ in range(min(most, len(items)))]

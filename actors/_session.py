@@ -160,7 +160,8 @@ class Session:
         try:
             return await reply
         except BaseException:
-            self._tell_call(partial(self._actor.abandon, reply))
+            if self._actor.is_waiting(reply):
+                self._tell_call(partial(self._actor.abandon, reply))
             raise
 
     async def _carefully(self, reply: Answer[Any], lost: Callable[[Any], None]) -> Any:

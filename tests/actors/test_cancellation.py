@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -28,6 +29,7 @@ from ioasid.core import (
     AllocSet,
     Event,
     EventKind,
+    Find,
     FindBySpid,
     Free,
     FreeSet,
@@ -539,3 +541,26 @@ async def test_a_request_given_up_in_the_mailbox_is_not_decided() -> None:
             impatient.cancel_scope.cancel()
         assert len(decisions) < 100
     assert [Alloc(0)] * 100 == [each.request for each in decisions]
+
+
+async def test_who_asks_and_gives_up_fills_no_mailbox() -> None:
+    """However many requests are given up, of whatever kind, nothing is left a turn later."""
+    async with open_allocator() as host, host.session("impatient") as impatient:
+        owner = await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(owner.sid)
+        asked = 0
+
+        async def ask(find: Callable[[], Awaitable[object]]) -> None:
+            nonlocal asked
+            asked += 1
+            await find()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(1000):
+                tasks.start_soon(ask, partial(impatient.find, ioasid))
+                tasks.start_soon(ask, partial(impatient.ask, Find(ioasid)))
+            while asked < 2000:
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        await host.find(ioasid)
+        assert 0 == (await host.statistics()).mailbox

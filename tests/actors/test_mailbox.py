@@ -18,9 +18,14 @@ pytestmark = pytest.mark.anyio
 T = TypeVar("T")
 
 
+def nobody(_: object) -> bool:
+    """Say of any item that its asker still waits."""
+    return False
+
+
 def one_lane(bound: int) -> tuple[Mailbox[int], Lane[int]]:
     """Return a mailbox and its only lane."""
-    mailbox: Mailbox[int] = Mailbox(bound)
+    mailbox: Mailbox[int] = Mailbox(bound, nobody)
     return mailbox, mailbox.lane()
 
 
@@ -87,7 +92,7 @@ async def test_bound_of_one() -> None:
 @pytest.mark.parametrize("bound", [1, 2, 3, 7, 100])
 async def test_first_in_first_out(bound: int) -> None:
     """However puts and batches of several lanes mix, each lane's items keep their order."""
-    mailbox: Mailbox[int] = Mailbox(bound)
+    mailbox: Mailbox[int] = Mailbox(bound, nobody)
     lanes = [mailbox.lane() for _ in range(3)]
     out: list[int] = []
     for item in range(120):
@@ -108,7 +113,7 @@ async def test_first_in_first_out(bound: int) -> None:
 
 async def test_a_lane_that_floods_delays_others_by_its_share() -> None:
     """Behind ten thousand items of one lane, another lane's only one is in the next batch."""
-    mailbox: Mailbox[int] = Mailbox(1024)
+    mailbox: Mailbox[int] = Mailbox(1024, nobody)
     flood, other = mailbox.lane(), mailbox.lane()
     put_all(flood, range(10_000))
     other.put(-1)
@@ -119,7 +124,7 @@ async def test_a_lane_that_floods_delays_others_by_its_share() -> None:
 
 async def test_a_batch_is_one_round() -> None:
     """Every lane that holds something has its share in every batch, short ones first."""
-    mailbox: Mailbox[int] = Mailbox(1024)
+    mailbox: Mailbox[int] = Mailbox(1024, nobody)
     lanes = [mailbox.lane() for _ in range(3)]
     put_all(lanes[0], range(2 * SHARE))
     put_all(lanes[1], range(100, 100 + SHARE))
@@ -134,7 +139,7 @@ async def test_a_batch_is_one_round() -> None:
 
 async def test_lanes_beyond_the_bound_have_their_turn() -> None:
     """Where the bound ends a round, the next batch goes on with the lanes that had none."""
-    mailbox: Mailbox[int] = Mailbox(3)
+    mailbox: Mailbox[int] = Mailbox(3, nobody)
     lanes = [mailbox.lane() for _ in range(5)]
     for number, lane in enumerate(lanes):
         put_all(lane, [number] * 2)
@@ -152,7 +157,7 @@ async def test_a_lane_of_its_own_has_no_share() -> None:
 
 async def test_who_leaves_goes_first() -> None:
     """All that a leaving lane holds is handed out before what others put, before or after."""
-    mailbox: Mailbox[int] = Mailbox(SHARE + 2)
+    mailbox: Mailbox[int] = Mailbox(SHARE + 2, nobody)
     others, leaving = mailbox.lane(), mailbox.lane()
     mailbox.lane()
     put_all(others, range(3 * SHARE))
@@ -165,9 +170,19 @@ async def test_who_leaves_goes_first() -> None:
     ]
 
 
+async def test_what_was_given_up_takes_no_share() -> None:
+    """Items that nobody waits for any more are dropped, and those behind them have their turn."""
+    given_up = set(range(1000))
+    mailbox: Mailbox[int] = Mailbox(1024, given_up.__contains__)
+    flood, _ = mailbox.lane(), mailbox.lane()
+    put_all(flood, range(1000 + SHARE))
+    assert list(range(1000, 1000 + SHARE)) == await receive(mailbox)
+    assert 0 == mailbox.statistics().waiting
+
+
 async def test_put_last_comes_behind_everything() -> None:
     """What is put last comes behind all lanes as they are then, and before all that comes later."""
-    mailbox: Mailbox[int] = Mailbox(SHARE)
+    mailbox: Mailbox[int] = Mailbox(SHARE, nobody)
     lanes = [mailbox.lane() for _ in range(3)]
     put_all(lanes[0], range(3 * SHARE))
     put_all(lanes[1], range(100, 103))
@@ -496,20 +511,20 @@ async def test_statistics_are_frozen() -> None:
 async def test_bound_too_small(bound: int) -> None:
     """A mailbox without room is refused."""
     with pytest.raises(ValueError, match=f"at least 1, not {bound}"):
-        Mailbox(bound)
+        Mailbox(bound, nobody)
 
 
 @pytest.mark.parametrize("bound", [True, False, 2.0, "2", None])
 async def test_bound_of_another_type(bound: object) -> None:
     """A bound that is no int is refused, and a bool is none."""
     with pytest.raises(TypeError, match="must be an int"):
-        Mailbox(bound)  # type: ignore[arg-type]
+        Mailbox(bound, nobody)  # type: ignore[arg-type]
 
 
 def test_no_mailbox_without_an_event_loop() -> None:
     """Outside of an event loop there is no mailbox."""
     with pytest.raises(RuntimeError):
-        Mailbox(1)
+        Mailbox(1, nobody)
 
 
 # Together with replies, as an actor uses it
@@ -535,7 +550,7 @@ async def serve(mailbox: Mailbox[tuple[int, Reply[int | Exception]]], decided: l
 @pytest.mark.parametrize("bound", [1, 7, 1000])
 async def test_every_ask_gets_its_answer(bound: int) -> None:
     """Many askers at once, over the bound too, each get their own answers."""
-    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(bound)
+    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(bound, nobody)
     lane = mailbox.lane()
     new_reply = reply_factory()
     answers: dict[int, int | Exception] = {}
@@ -559,7 +574,7 @@ async def test_every_ask_gets_its_answer(bound: int) -> None:
 
 async def test_a_request_given_up_is_not_decided() -> None:
     """The request of an asker cancelled while it was queued is dropped, others are not."""
-    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(1)
+    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(1, nobody)
     lane = mailbox.lane()
     new_reply = reply_factory()
     scope = anyio.CancelScope()
@@ -590,7 +605,7 @@ async def test_a_request_given_up_is_not_decided() -> None:
 
 async def test_pending_asks_fail_at_close() -> None:
     """Whoever closes can fail every ask that is left, waiting ones included."""
-    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(2)
+    mailbox: Mailbox[tuple[int, Reply[int | Exception]]] = Mailbox(2, nobody)
     lane = mailbox.lane()
     new_reply = reply_factory()
     failed: list[int] = []
