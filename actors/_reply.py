@@ -18,8 +18,7 @@ from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from anyio import current_time, get_cancelled_exc_class
-from anyio.lowlevel import checkpoint
+from anyio import get_cancelled_exc_class
 
 __all__ = ["Reply", "clock", "pause", "reply_factory"]
 
@@ -87,12 +86,14 @@ def reply_factory() -> Callable[[], Reply[Any]]:
 
 
 def pause() -> Callable[[], Awaitable[None]]:
-    """Return anyio's `checkpoint` for the running event loop, looked up once as well.
+    """Return the running event loop's own checkpoint, looked up once as well.
 
     Raises RuntimeError outside of an event loop.
     """
     if get_cancelled_exc_class() is asyncio.CancelledError:
         return partial(asyncio.sleep, 0)
+    from trio.lowlevel import checkpoint
+
     return checkpoint
 
 
@@ -103,4 +104,6 @@ def clock() -> Callable[[], float]:
     """
     if get_cancelled_exc_class() is asyncio.CancelledError:
         return asyncio.get_running_loop().time
+    from trio import current_time
+
     return current_time
