@@ -179,13 +179,18 @@ class Mailbox(Generic[T]):
             if not room:
                 break
             lane = active.popleft()
-            some = self._pop(lane._items, min(self._share, room))
-            room -= len(some)
-            if lane._items:
-                shares += some
-                active.append(lane)
+            items = lane._items
+            count = len(items)
+            if count <= self._share and count <= room:
+                batch += items
+                items.clear()
             else:
-                batch += some
+                some = self._pop(items, min(self._share, room))
+                count = len(some)
+                shares += some
+                if items:
+                    active.append(lane)
+            room -= count
         return batch + shares
 
     def _pop(self, items: deque[T], most: int) -> list[T]:
