@@ -143,7 +143,9 @@ class LifeCycle:
             return False
         waiter = self._tables.waiters[ticket] = Waiter(ticket, pending)
         for record in pending.values():
-            record.waiters += (waiter,)
+            if record.waiters is None:
+                record.waiters = {}
+            record.waiters[ticket] = waiter
         return True
 
     def abandon(self, ticket: int) -> None:
@@ -151,7 +153,8 @@ class LifeCycle:
         waiter = self._tables.waiters.pop(ticket, None)
         if waiter is not None:
             for record in waiter.pending.values():
-                record.waiters = without(record.waiters, waiter)
+                assert record.waiters is not None, "the waiter is one of them"
+                del record.waiters[ticket]
 
     def _sid_of(self, ioasid: int) -> int:
         sid = self._tables.space.owner(ioasid)
@@ -182,7 +185,7 @@ class LifeCycle:
         if record.spid is not None:
             del owner.spids[record.spid]
         self._release(owner, record.ioasid, record)
-        for waiter in record.waiters:
+        for waiter in (record.waiters or {}).values():
             del waiter.pending[record.ioasid]
             if not waiter.pending:
                 del self._tables.waiters[waiter.ticket]

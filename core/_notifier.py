@@ -121,9 +121,9 @@ class Notifier:
         for binding in tuple(subscription.grants):
             self._drop_grant(subscription, binding)
         # Where it was the last of its tier, the events behind one need not wait any longer.
-        for ioasid, record in tables.chained.items():
-            if record.owner in scope:
-                tables.unsettled[ioasid] = record
+        for owner in scope:
+            for ioasid in owner.records.keys() & tables.chained.keys():
+                tables.unsettled[ioasid] = tables.chained[ioasid]
         if subscription.attached:
             subscription.attached = False
             tables.outbox.append(End(number, drained))

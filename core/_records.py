@@ -76,7 +76,8 @@ class Record:
     for which binding."""
     chain: "list[Stage]" = field(factory=list)
     """Events that somebody has yet to be offered or to acknowledge, in seq order."""
-    waiters: "tuple[Waiter, ...]" = ()
+    waiters: "dict[int, Waiter] | None" = None
+    """By ticket; few records have any."""
     reclaimed: bool = False
 
     def is_plain(self) -> bool:

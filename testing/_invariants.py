@@ -203,7 +203,7 @@ def nothing_is_left_undecided(tables: Tables) -> None:
     for waiter in tables.waiters.values():
         assert waiter.pending
         for record in waiter.pending.values():
-            assert waiter in record.waiters
+            assert (record.waiters or {})[waiter.ticket] is waiter
 
 
 @invariant(0)
