@@ -114,7 +114,7 @@ from ioasid.core._records import (
     without,
 )
 from ioasid.core._snapshot import Snapshot, restore, take
-from ioasid.core._space import ones
+from ioasid.core._space import ones, words
 
 __all__ = ["Allocator"]
 
@@ -488,8 +488,8 @@ class Allocator:
         ranges = tables.space.lowest_ranges(count, low, high)
         if ranges is None:
             raise RangeFull(low, high, count)
-        for first, last in ranges:
-            tables.space.take_range(first, last, owner.sid, owner.members)
+        for number, gained in words(ranges):
+            tables.space.take_word(number, gained, owner.sid, owner.members)
         owner.allocated += count
         tables.live += count
         if self._notifier.route(owner, ALLOC) is NOBODY:

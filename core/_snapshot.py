@@ -5,7 +5,8 @@ were offered (the clock of another process means nothing; a restored allocator c
 IDs in their plain state are ranges, so a million of them take a few bytes.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import starmap
 from typing import Final
 
 from msgspec import MsgspecError, Struct
@@ -39,7 +40,7 @@ from ioasid.core._records import (
     Tables,
     member_words,
 )
-from ioasid.core._space import MASK, SHIFT, runs
+from ioasid.core._space import MASK, SHIFT, runs, words
 
 __all__ = [
     "Snapshot",
@@ -193,24 +194,19 @@ def _take_set(owner: IoasidSet, stages: dict[int, Stage]) -> SnapshotSet:
         owner.quota,
         owner.system,
         owner.state,
-        tuple(_ranges(owner)),
+        _ranges(owner),
         tuple(_take_record(owner.records[ioasid], stages) for ioasid in sorted(owner.records)),
     )
 
 
-def _ranges(owner: IoasidSet) -> Iterator[IoasidRange]:
-    pending: tuple[int, int] | None = None
+def _ranges(owner: IoasidSet) -> tuple[IoasidRange, ...]:
+    ranges: list[tuple[int, int]] = []
     for base, word in member_words(owner):
-        for position, length in runs(word):
-            first = base + position
-            if pending is not None and pending[1] == first - 1:
-                pending = (pending[0], first + length - 1)
-                continue
-            if pending is not None:
-                yield IoasidRange(*pending)
-            pending = (first, first + length - 1)
-    if pending is not None:
-        yield IoasidRange(*pending)
+        found = runs(word, base)
+        if ranges and ranges[-1][1] == found[0][0] - 1:
+            found[0] = (ranges.pop()[0], found[0][1])
+        ranges += found
+    return tuple(starmap(IoasidRange, ranges))
 
 
 def _seqs(found: Iterable[Stage], stages: dict[int, Stage]) -> tuple[int, ...]:
@@ -343,7 +339,7 @@ class _Restorer:
             state=given.state,
         )
         tables.sets[owner.sid] = owner
-        tables.sids.take_range(owner.sid, owner.sid, 0, tables.sid_words)
+        tables.sids.take_lowest(owner.sid, owner.sid, 0, tables.sid_words)
         tables.available -= owner.quota
         if owner.token is not None:
             require(_check.name(owner.token, "token") not in tables.tokens, "a token twice")
@@ -356,8 +352,12 @@ class _Restorer:
             require(0 <= each.first <= each.last < tables.capacity, "an ID beyond the capacity")
             owner.allocated += each.last - each.first + 1
             require(owner.allocated <= owner.quota, "more IDs than quota")
-            require(tables.space.is_free(each.first, each.last), "an ID in two sets")
-            tables.space.take_range(each.first, each.last, owner.sid, owner.members)
+        taken = 0
+        for number, gained in words((each.first, each.last) for each in given.ioasids):
+            require(not tables.space.used(number) & gained, "an ID in two sets")
+            tables.space.take_word(number, gained, owner.sid, owner.members)
+            taken += gained.bit_count()
+        require(taken == owner.allocated, "an ID twice in a set")
         tables.live += owner.allocated
         for record in given.records:
             self._add_record(owner, record)

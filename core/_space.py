@@ -7,8 +7,9 @@ steps, at any capacity. What is not stored is free: memory grows with the IDs in
 not with the capacity.
 """
 
+import re
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from attrs import define, field
@@ -19,6 +20,7 @@ WORD_BITS: Final = 1024
 SHIFT: Final = 10
 MASK: Final = WORD_BITS - 1
 FULL: Final = (1 << WORD_BITS) - 1
+_ONES: Final = re.compile("1+")
 
 
 def lowest_zero(word: int) -> int:
@@ -34,21 +36,42 @@ def ones(word: int) -> Iterator[int]:
         word ^= bit
 
 
-def runs(word: int) -> Iterator[tuple[int, int]]:
-    """Yield the runs of 1 bits, ascending, as (first position, length)."""
-    position = 0
-    while word:
-        zeros = (word & -word).bit_length() - 1
-        word >>= zeros
-        length = lowest_zero(word)
-        yield position + zeros, length
-        word >>= length
-        position += zeros + length
+def runs(word: int, base: int = 0) -> list[tuple[int, int]]:
+    """Return the runs of 1 bits, ascending, as (first, last) position, counted from `base`.
+
+    Read off the digits: where runs are many, shifting the word along costs five times that.
+    """
+    low = (word & -word).bit_length() - 1 if word else 0
+    found = map(re.Match.span, _ONES.finditer(f"{word >> low:b}"[::-1]))
+    first, last = base + low, base + low - 1
+    return [(first + start, last + end) for start, end in found]
 
 
 def bits(first: int, last: int) -> int:
     """Return a word whose bits from `first` to `last`, both included, are 1."""
     return ((1 << (last - first + 1)) - 1) << first
+
+
+def words(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield ranges of IDs, (first, last), as (number of the word, its bits); ascending, once each.
+
+    Ranges out of order are in a word that comes again, and overlapping ones have fewer bits.
+    """
+    number = gained = 0
+    for first, last in ranges:
+        start = first
+        while start <= last:
+            if start >> SHIFT != number:
+                if gained:
+                    yield number, gained
+                number, gained = start >> SHIFT, 0
+            end = (number << SHIFT) | MASK
+            if last < end:
+                end = last
+            gained |= bits(start & MASK, end & MASK)
+            start = end + 1
+    if gained:
+        yield number, gained
 
 
 _NO_OWNERS: Final = array("I", bytes(4 * WORD_BITS))
@@ -90,11 +113,11 @@ class IdSpace:
         """Return the lowest free ID in [low, high], or `None` if all are taken."""
         start = self._run_last + 1 if self._run_first <= low <= self._run_last else low
         number = start >> SHIFT
-        above = self._used(number) >> (start & MASK)
+        above = self.used(number) >> (start & MASK)
         candidate = start + lowest_zero(above) if above else start
         if candidate >> SHIFT != number:
             number = self._next_open_word(number + 1)
-            candidate = (number << SHIFT) + lowest_zero(self._used(number))
+            candidate = (number << SHIFT) + lowest_zero(self.used(number))
         return candidate if candidate <= high else None
 
     def take_lowest(self, low: int, high: int, sid: int, members: dict[int, int]) -> int | None:
@@ -150,7 +173,7 @@ class IdSpace:
             if start is None:
                 return None
             number = start >> SHIFT
-            above = self._used(number) >> (start & MASK)
+            above = self.used(number) >> (start & MASK)
             free = (above & -above).bit_length() - 1 if above else WORD_BITS - (start & MASK)
             length = min(free, count, high - start + 1)
             if ranges and ranges[-1][1] == start - 1:
@@ -163,33 +186,22 @@ class IdSpace:
                 return None
         return ranges
 
-    def take_range(self, first: int, last: int, sid: int, members: dict[int, int]) -> None:
-        """Give free IDs, from `first` to `last`, to a set."""
-        while first <= last:
-            number = first >> SHIFT
-            end = min(last, (number << SHIFT) | MASK)
-            gained = bits(first & MASK, end & MASK)
-            word = self._words.get(number)
-            if word is None:
-                word = self._words[number] = Word()
+    def take_word(self, number: int, gained: int, sid: int, members: dict[int, int]) -> None:
+        """Give the free IDs of a word whose bits are 1 in `gained` to a set."""
+        word = self._words.get(number)
+        if word is None:
+            # Who owns a free ID does not matter, so the set may stand at every position.
+            word = self._words[number] = Word(gained, array("I", [sid]) * WORD_BITS)
+        else:
             word.used |= gained
-            word.owners[first & MASK : (end & MASK) + 1] = array("I", [sid]) * (end - first + 1)
-            members[number] = members.get(number, 0) | gained
-            if word.used == FULL:
-                self._mark_full(number)
-            first = end + 1
+            for first, last in runs(gained):
+                word.owners[first : last + 1] = array("I", [sid]) * (last - first + 1)
+        members[number] = members.get(number, 0) | gained
+        if word.used == FULL:
+            self._mark_full(number)
 
-    def is_free(self, first: int, last: int) -> bool:
-        """Tell whether no ID from `first` to `last`, both included, is taken."""
-        while first <= last:
-            number = first >> SHIFT
-            end = min(last, (number << SHIFT) | MASK)
-            if self._used(number) & bits(first & MASK, end & MASK):
-                return False
-            first = end + 1
-        return True
-
-    def _used(self, number: int) -> int:
+    def used(self, number: int) -> int:
+        """Return the taken IDs of a word, a bit each."""
         word = self._words.get(number)
         return 0 if word is None else word.used
 

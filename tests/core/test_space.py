@@ -5,7 +5,18 @@ from itertools import pairwise
 
 import pytest
 
-from ioasid.core._space import FULL, SHIFT, WORD_BITS, IdSpace, bits, lowest_zero, ones, runs
+from ioasid.core._space import (
+    FULL,
+    MASK,
+    SHIFT,
+    WORD_BITS,
+    IdSpace,
+    bits,
+    lowest_zero,
+    ones,
+    runs,
+    words,
+)
 
 Members = dict[int, int]
 
@@ -26,6 +37,18 @@ def take(space: IdSpace, ioasid: int, sid: int, members: Members) -> None:
     assert ioasid == space.take_lowest(ioasid, ioasid, sid, members)
 
 
+def take_range(space: IdSpace, first: int, last: int, sid: int, members: Members) -> None:
+    """Take a range of free IDs."""
+    for number, gained in words([(first, last)]):
+        assert 0 == space.used(number) & gained
+        space.take_word(number, gained, sid, members)
+
+
+def is_free(space: IdSpace, first: int, last: int) -> bool:
+    """Tell whether no ID of a range is taken."""
+    return not any(space.used(number) & wanted for number, wanted in words([(first, last)]))
+
+
 def release(space: IdSpace, ioasid: int, members: Members) -> None:
     """Release one ID."""
     space.release(ioasid, 1 << (ioasid % WORD_BITS), members)
@@ -44,14 +67,24 @@ def test_words(word: int) -> None:
     positions = [position for position, digit in enumerate(digits) if digit == "1"]
     assert positions == list(ones(word))
     assert positions == [
-        position for first, length in runs(word) for position in range(first, first + length)
+        position for first, last in runs(word) for position in range(first, last + 1)
     ]
+    assert all(earlier[1] + 1 < later[0] for earlier, later in pairwise(runs(word)))
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 1023), (5, 9), (1023, 1023)])
 def test_bits(first: int, last: int) -> None:
     """A span of bits has both its ends."""
     assert sum(1 << position for position in range(first, last + 1)) == bits(first, last)
+
+
+def test_ranges_are_words() -> None:
+    """Ranges come a word at a time, a word that holds several of them once."""
+    assert [] == list(words([]))
+    assert [(0, 0b10111), (1, 0b1)] == list(words([(0, 2), (4, 4), (WORD_BITS, WORD_BITS)]))
+    end = 3 * WORD_BITS
+    assert [(0, 1 << MASK), (1, FULL), (2, FULL), (3, 0b11)] == list(words([(MASK, end + 1)]))
+    assert [(2**22 - 1, FULL >> 1)] == list(words([(2**32 - WORD_BITS, TOP)]))
 
 
 @pytest.mark.parametrize("edge", EDGES)
@@ -66,13 +99,13 @@ def test_edges(edge: int) -> None:
     assert edge + 1 == space.lowest_free(edge, edge + 1)
     assert space.lowest_free(edge, edge) is None
     assert space.take_lowest(edge, edge, 8, members) is None
-    assert not space.is_free(max(edge - 1, 0), edge + 1)
-    assert space.is_free(edge + 1, edge + 2 * WORD_BITS)
+    assert not is_free(space, max(edge - 1, 0), edge + 1)
+    assert is_free(space, edge + 1, edge + 2 * WORD_BITS)
     release(space, edge, members)
     assert space.owner(edge) is None
     assert edge == space.lowest_free(edge, edge)
     assert {} == members
-    assert space.is_free(0, edge + 1)
+    assert is_free(space, 0, edge + 1)
 
 
 @pytest.mark.parametrize("edge", [edge for edge in EDGES if edge > 0])
@@ -84,7 +117,7 @@ def test_ranges_at_edges(edge: int, length: int) -> None:
     first = max(edge - length // 2, 0)
     last = min(first + length - 1, TOP)
     assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
-    space.take_range(first, last, 3, members)
+    take_range(space, first, last, 3, members)
     assert list(range(first, last + 1)) == taken(members)
     assert [3, 3] == [space.owner(first), space.owner(last)]
     assert space.lowest_free(first, last) is None
@@ -92,14 +125,14 @@ def test_ranges_at_edges(edge: int, length: int) -> None:
     for number, word in tuple(members.items()):
         space.release((number << SHIFT) + next(ones(word)), word, members)
     assert {} == members
-    assert space.is_free(first, last)
+    assert is_free(space, first, last)
 
 
 def test_full_words_and_blocks_are_passed_over() -> None:
     """Behind whole blocks that are taken, the next free ID is found, and again after a release."""
     space = IdSpace()
     members: Members = {}
-    space.take_range(0, 2 * BLOCK + 5 * WORD_BITS + 2, 0, members)
+    take_range(space, 0, 2 * BLOCK + 5 * WORD_BITS + 2, 0, members)
     assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(0, TOP)
     for hole in (0, WORD_BITS - 1, BLOCK - 1, BLOCK, BLOCK + 3 * WORD_BITS, 2 * BLOCK):
         release(space, hole, members)
@@ -113,7 +146,7 @@ def test_holes_become_ranges() -> None:
     """Free IDs between taken ones are answered as ranges, lowest first, all or none."""
     space = IdSpace()
     for first, last in ((0, 0), (3, 4), (1000, 1030), (2048, 3071)):
-        space.take_range(first, last, 0, {})
+        take_range(space, first, last, 0, {})
     expected = [(1, 2), (5, 999), (1031, 2047), (3072, 3080)]
     wanted = sum(last - first + 1 for first, last in expected)
     assert expected == space.lowest_ranges(wanted, 0, TOP)
@@ -142,7 +175,7 @@ def test_against_a_plain_set(seed: int) -> None:
         sid = choose.choice(list(members))
         free = free_ids(low, high)
         assert (free[0] if free else None) == space.lowest_free(low, high)
-        assert (len(free) == high - low + 1) == space.is_free(low, high)
+        assert (len(free) == high - low + 1) == is_free(space, low, high)
         match choose.randrange(4):
             case 0:
                 lowest = space.take_lowest(low, high, sid, members[sid])
@@ -159,7 +192,7 @@ def test_against_a_plain_set(seed: int) -> None:
                 assert free[:wanted] == got
                 assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
                 for first, last in ranges:
-                    space.take_range(first, last, sid, members[sid])
+                    take_range(space, first, last, sid, members[sid])
                 model.update(dict.fromkeys(got, sid))
             case 2 if model:
                 released = choose.choice(sorted(model))
@@ -171,9 +204,9 @@ def test_against_a_plain_set(seed: int) -> None:
                 pass
         for ioasid in choose.sample(range(base, base + span), 10):
             assert model.get(ioasid) == space.owner(ioasid)
-    for sid, words in members.items():
-        assert sorted(ioasid for ioasid in model if model[ioasid] == sid) == taken(words)
+    for sid, own in members.items():
+        assert sorted(ioasid for ioasid in model if model[ioasid] == sid) == taken(own)
     for ioasid, sid in model.items():
         release(space, ioasid, members[sid])
-    assert space.is_free(base, base + span)
+    assert is_free(space, base, base + span)
     assert base == space.lowest_free(base, TOP)
