@@ -166,7 +166,12 @@ class Subscription:
     def _deliver(self, message: Event | Resync) -> None:
         if not self._ended:
             self._queue.append(message)
-            self._wake()
+            # As `_wake`, which a delivery need not pay a call for.
+            if self._on_message is not None:
+                self._on_message()
+            sleeper = self._sleeper
+            if sleeper is not None and not sleeper.done():
+                sleeper.set_result(None)
 
     def _withdraw(self, keep: int | None) -> None:
         while self._queue and self._queue[-1].seq != keep:
