@@ -16,8 +16,8 @@ LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' p
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo replay stress test test-lowest bench explore fuzz lint \
-	format coverage wheel-test clean
+.PHONY: help demo replay stress test test-lowest bench bench-peers bench-plots bench-docs explore \
+	fuzz lint format coverage wheel-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -33,6 +33,15 @@ stress: $(VENV)/.demos ## storm over 200 VMs with crashes everywhere, a minute o
 
 bench: $(VENV)/.bench ## measure against the floor, results in build/bench.json
 	$(BIN)/python benchmarks/run.py $(ARGS)
+
+bench-peers: build/peers/.installed ## compare with other libraries, added to build/bench.json
+	build/peers/bin/python benchmarks/run.py --peers $(ARGS)
+
+bench-plots: $(VENV)/.bench ## measure cost against size, plots in docs/performance/
+	$(BIN)/python benchmarks/sweeps.py $(ARGS)
+
+bench-docs: $(VENV)/.bench ## put the last results into docs/performance.md
+	$(BIN)/python benchmarks/page.py
 
 explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
 	$(BIN)/python -m ioasid.testing $(ARGS)
@@ -116,6 +125,16 @@ $(VENV)/.demos: pyproject.toml | $(BIN)/python
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(call install,bench)
 	@touch $(VENV)/.demos $(VENV)/.bench
+
+# An environment of their own, for they bring much along. One that does not
+# install here must not keep the others away: then they come one by one.
+build/peers/.installed: pyproject.toml
+	$(PYTHON) -m venv build/peers || $(PYTHON) -m venv --without-pip --clear build/peers
+	$(PYTHON) -m pip --python build/peers/bin/python install --quiet --editable '.[bench]'
+	$(PYTHON) -m pip --python build/peers/bin/python install --quiet --editable '.[peers]' || \
+	sed -n '/^peers = /,/^]/s/^ *"\(.*[0-9]\)",$$/\1/p' pyproject.toml | while read -r peer; do \
+		$(PYTHON) -m pip --python build/peers/bin/python install --quiet "$$peer" || true; done
+	@touch build/peers/.installed
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call install,test)

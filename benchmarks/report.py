@@ -28,17 +28,24 @@ CAVEATS: Final = """\
 - What has a unit of time and no partner (the core's calls, snapshots) is this machine's."""
 
 
-def about(plan: Plan, packages: Sequence[str]) -> dict[str, object]:
+PACKAGES: Final = ("anyio", "uvloop", "trio", "msgspec", "attrs")
+
+
+def about(plan: Plan, seconds: float, peers: Sequence[str]) -> dict[str, object]:
     """Return the machine, the versions and the thoroughness, by name."""
-    return {
+    facts: dict[str, object] = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
-        **{name: version_of(name) for name in packages},
+        **{name: version_of(name) for name in PACKAGES},
         "system": f"{platform.system()} {platform.machine()}",
         "processors": f"{os.cpu_count()} x {processor()}",
         "gc": "on" if plan.collecting else "off during a pass, collected before each",
         "repeats": plan.repeats,
         "quick": plan.quick,
+        "seconds": round(seconds),
     }
+    if peers:
+        facts["peers"] = ", ".join(f"{name} {version_of(name)}" for name in peers)
+    return facts
 
 
 def version_of(package: str) -> str:
@@ -111,11 +118,20 @@ def show(console: Console, figures: Sequence[Figure], facts: Mapping[str, object
         console.print(f"target met: all {with_target} figures that have one")
 
 
-def write(path: Path, figures: Sequence[Figure], facts: Mapping[str, object]) -> None:
-    """Write the figures as JSON."""
-    content = {"results": [_as_json(asdict(figure)) for figure in figures], "about": facts}
+def write(
+    path: Path, figures: Sequence[Figure], facts: Mapping[str, object], *, keeping: bool = False
+) -> None:
+    """Write the figures as JSON, instead of what the file has or, keeping that, beside it."""
+    results = [_as_json(asdict(figure)) for figure in figures]
+    if keeping and path.exists():
+        present = json.loads(path.read_text(encoding="utf-8"))
+        measured = {(each["name"], each["backend"]) for each in results}
+        kept = [r for r in present["results"] if (r["name"], r["backend"]) not in measured]
+        results = kept + results
+        facts = {**facts, **present["about"], "peers": facts["peers"]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = json.dumps({"results": results, "about": facts}, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def _as_json(value: Any) -> Any:

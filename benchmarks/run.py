@@ -1,8 +1,8 @@
 """Measure what the allocator costs, against floors in the same run.
 
 Prints a table and writes the figures to build/bench.json. The exit status is 0 when everything
-was measured, be the targets met or not (those missed are marked), and 1 when a reply or
-a delivery was lost, for then there is no figure.
+was measured, be the targets met or not (those missed are marked), and 1 when a reply or a delivery
+was lost anywhere, for then there is no figure of that.
 """
 
 import argparse
@@ -30,6 +30,7 @@ from benchmarks.isolation import hung_subscriber, isolation
 from benchmarks.lookups import find_by_spid
 from benchmarks.measure import Figure, Lost, Plan
 from benchmarks.memory import full_ids, plain_ids
+from benchmarks.peers.compare import peer_asks, peer_fanout, peer_filtered, peers
 from benchmarks.snapshots import snapshot
 
 ASYNCIO: Final = ("asyncio", "uvloop")
@@ -61,7 +62,12 @@ BENCHMARKS: Final = (
     Benchmark(("isolation_p99", "isolation_throughput"), ASYNCIO, isolation),
     Benchmark(("hung_subscriber",), ASYNCIO, hung_subscriber),
 )
-NAMES: Final = tuple(name for benchmark in BENCHMARKS for name in benchmark.names)
+PEERS: Final = (
+    Benchmark(("peer_ask_fastest", "peer_ask_rest"), ASYNCIO, peer_asks),
+    Benchmark(("peer_fanout_fastest",), ASYNCIO, peer_fanout),
+    Benchmark(("peer_filtered_fastest",), ASYNCIO, peer_filtered),
+)
+NAMES: Final = tuple(name for each in (*BENCHMARKS, *PEERS) for name in each.names)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=None if sys.stdout.isatty() else 100, highlight=False)
     began = perf_counter()
     figures: list[Figure] = []
-    for benchmark in BENCHMARKS:
+    lost: list[Lost] = []
+    for benchmark in PEERS if options.peers else BENCHMARKS:
         names = [name for name in benchmark.names if not options.only or name in options.only]
         for backend in benchmark.backends:
             if not names or (options.backend and backend not in (*options.backend, NO_LOOP)):
@@ -82,24 +89,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 measured = run(benchmark, backend, plan)
             except (Lost, ExceptionGroup) as error:
-                lost = lost_in(error)
-                if not lost:
+                if not lost_in(error):
                     raise
-                print(*lost, "There is no figure then.", sep="\n", file=sys.stderr)
-                return 1
-            figures += [each for each in measured if each.name in names]
-    facts = report.about(plan, ("anyio", "uvloop", "trio", "msgspec", "attrs"))
-    facts["seconds"] = round(perf_counter() - began)
-    report.show(console, figures, facts)
-    report.write(options.output, figures, facts)
-    console.print(f"written to {options.output}")
-    return 0
+                lost += lost_in(error)
+                print(*lost_in(error), "There is no figure then.", sep="\n", file=sys.stderr)
+            else:
+                figures += [each for each in measured if each.name in names]
+    if figures:
+        facts = report.about(plan, perf_counter() - began, peers() if options.peers else [])
+        report.show(console, figures, facts)
+        report.write(options.output, figures, facts, keeping=options.peers)
+        console.print(f"written to {options.output}")
+    return 1 if lost else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", action="append", choices=NAMES, help="measure only this")
     parser.add_argument("--backend", action="append", choices=EVERYWHERE, help="only on this one")
+    parser.add_argument("--peers", action="store_true", help="compare with peers, add the figures")
     parser.add_argument("--quick", action="store_true", help="smaller and fewer: to try it out")
     parser.add_argument("--repeats", type=positive, help="turns that count (default 7, quick 3)")
     parser.add_argument("--gc", action="store_true", help="leave the garbage collector on")
