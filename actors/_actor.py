@@ -91,7 +91,7 @@ class Actor:
         mailbox_size: int = 1024,
     ) -> None:
         if type(max_restarts) is not int or max_restarts < 0:
-            raise InvalidArgument("max_restarts", f"{max_restarts!r:.40}", "an int of 0 or more")
+            raise InvalidArgument.of("max_restarts", max_restarts, "an int of 0 or more")
         self.holder = holder
         self._observer = observer
         self._max_restarts = max_restarts
@@ -356,6 +356,13 @@ def _is_given_up(item: Any) -> bool:
     return isinstance(item, tuple) and item[1] is not None and bool(item[1].cancelled())
 
 
+def check_name(name: object) -> str:
+    """Return the name of a device or VM, if it can be part of a holder's name."""
+    if type(name) is not str or not 0 < len(name) <= 200:
+        raise InvalidArgument.of("name", name, "a str of 1 to 200 characters")
+    return name
+
+
 def _check(message: object) -> None:
     # At the door: whatever an actor looks up with these, it finds or does not find.
     if not isinstance(message, Message):
@@ -366,9 +373,9 @@ def _check(message: object) -> None:
             expected = " or ".join(
                 "None" if each is type(None) else each.__name__ for each in types
             )
-            raise InvalidArgument(name, f"{found!r:.40} ({type(found).__name__})", expected)
+            raise InvalidArgument.of(name, found, expected)
         if type(found) is int and not -(2**63) <= found < 2**64:
-            raise InvalidArgument(name, "an int that is too large", "an int of 64 bits")
+            raise InvalidArgument.of(name, found, "an int of 64 bits")
 
 
 @cache

@@ -358,7 +358,7 @@ async def open_allocator(
     Raises `InvalidArgument` for arguments out of range, `MalformedMessage` for a bad snapshot.
     """
     if type(mailbox_size) is not int or mailbox_size < 1:
-        raise InvalidArgument("mailbox_size", f"{mailbox_size!r:.40}", "an int of 1 or more")
+        raise InvalidArgument.of("mailbox_size", mailbox_size, "an int of 1 or more")
     if snapshot is None:
         core = core_type.get()(1 << 20 if capacity is None else capacity, holder=holder)
         opened = SessionOpened(core.session, False)
@@ -368,9 +368,9 @@ async def open_allocator(
         core.drain()
         opened = core.open_session(holder)
     else:
-        raise InvalidArgument("capacity", f"{capacity!r:.40}", "None with a snapshot, which has it")
+        raise InvalidArgument.of("capacity", capacity, "None with a snapshot, which has it")
     if observer is not None and not callable(observer):
-        raise InvalidArgument("observer", f"a {type(observer).__name__}", "a callable")
+        raise InvalidArgument.of("observer", observer, "a callable")
     actor = AllocatorActor(core, mailbox_size, observer)
     session = Session(actor, holder, opened)
     raised: BaseException | None = None

@@ -11,7 +11,7 @@ from anyio import Event as Signal
 from anyio import create_task_group
 from anyio.abc import TaskGroup, TaskStatus
 
-from ioasid.actors._actor import Actor, HostObserver
+from ioasid.actors._actor import Actor, HostObserver, check_name
 from ioasid.actors._allocator import open_allocator
 from ioasid.actors._errors import (
     ActorCrashed,
@@ -43,7 +43,6 @@ from ioasid.actors._vfio import (
     close_set,
 )
 from ioasid.actors._vtd import BindProcess, ProcessExited, UnbindProcess, Vtd
-from ioasid.core import InvalidArgument
 
 __all__ = ["Host", "Vm", "open_host"]
 
@@ -166,7 +165,7 @@ class Host:
         """Return the driver of a device. Raises `UnknownDevice`."""
         vdcm = self.devices.get(name) if type(name) is str else None
         if vdcm is None:
-            raise UnknownDevice(f"{name!s:.40}")
+            raise UnknownDevice(name[:40] if type(name) is str else f"a {type(name).__name__}")
         return vdcm
 
     async def add_device(self, name: str) -> Vdcm:
@@ -175,7 +174,7 @@ class Host:
         `name` has 1 to 200 characters. Raises `DeviceExists` and `InvalidArgument`. A caller that
         is cancelled leaves no device half added.
         """
-        _check_name(name)
+        check_name(name)
         if name in self._device_names:
             raise DeviceExists(name)
         vdcm = Vdcm(name, self.vtd.iommu, observer=self._observer, max_restarts=self._max_restarts)
@@ -218,7 +217,7 @@ class Host:
         `AllocSet` is refused with. A caller that is cancelled leaves no VM behind: what was
         begun of it is cleared away.
         """
-        _check_name(name)
+        check_name(name)
         if name in self._vm_names:
             raise VmExists(name)
         kvm = Kvm(name, observer=self._observer, max_restarts=self._max_restarts)
@@ -362,8 +361,3 @@ async def _has_begun(begun: Begun) -> None:
     failure = await begun
     if failure is not None:
         raise failure.with_traceback(None)
-
-
-def _check_name(name: object) -> None:
-    if type(name) is not str or not 0 < len(name) <= 200:
-        raise InvalidArgument("name", f"{name!r:.40}", "a str of 1 to 200 characters")

@@ -6,7 +6,7 @@ stops being submitted before any device is drained. (spec, The actors)
 
 from typing import Any, TypeAlias
 
-from ioasid.actors._actor import Actor, HostObserver
+from ioasid.actors._actor import Actor, HostObserver, check_name
 from ioasid.actors._errors import PasidFault
 from ioasid.actors._subscription import Subscription
 from ioasid.core import Event, EventKind, IoasidState, Message, Priority, Resync
@@ -47,7 +47,7 @@ class Kvm(Actor):
     def __init__(
         self, vm: str, *, observer: HostObserver | None = None, max_restarts: int = 3
     ) -> None:
-        super().__init__(f"kvm:{vm}", observer=observer, max_restarts=max_restarts)
+        super().__init__(f"kvm:{check_name(vm)}", observer=observer, max_restarts=max_restarts)
         self._vm = vm
         self.table: dict[int, int] = {}
         """Guest PASID to host PASID."""

@@ -374,14 +374,15 @@ class Session:
         must not wait or raise, is called whenever something is there for `Subscription.take`;
         without it, iterate. Entering it raises what `Subscribe` is refused with.
         """
+        unchecked: object = kinds
         try:
-            given = frozenset(kinds)
-        except TypeError:
-            raise InvalidArgument(
-                "kinds", f"a {type(kinds).__name__}", "a collection of EventKind"
-            ) from None
+            given = frozenset(unchecked) if isinstance(unchecked, Collection) else None
+        except Exception:  # noqa: BLE001 - what is in a foreign collection may raise anything
+            given = None
+        if given is None:
+            raise InvalidArgument.of("kinds", kinds, "a collection of EventKind")
         if on_message is not None and not callable(on_message):
-            raise InvalidArgument("on_message", f"a {type(on_message).__name__}", "a callable")
+            raise InvalidArgument.of("on_message", on_message, "a callable")
         request = Subscribe(
             sid, token, given, priority, hold, replay, queue_size, acknowledge_within
         )

@@ -19,6 +19,7 @@ from ioasid.core import (
     Defer,
     Detach,
     Event,
+    InvalidArgument,
     Resync,
     SessionEnded,
     Subscribe,
@@ -140,8 +141,10 @@ class Subscription:
         """Acknowledge a message, early or after `defer`; a second time does nothing.
 
         What waited for it goes on: lower tiers are told, grants are dropped, an ID in quarantine
-        may be reclaimed.
+        may be reclaimed. Raises `InvalidArgument` for what is no message.
         """
+        if type(message) is not Event and type(message) is not Resync:
+            raise InvalidArgument.of("message", message, "an Event or Resync")
         if self._in_hand is message:
             self._in_hand = None
         self._tell(Acknowledge(self.number, message.seq))
@@ -152,7 +155,7 @@ class Subscription:
         `acknowledge` it when what it asks for is done, a device is drained for instance. Raises
         RuntimeError for any other message.
         """
-        if self._in_hand is not message:
+        if self._in_hand is None or self._in_hand is not message:
             raise RuntimeError("only the message that came last, unacknowledged, can be deferred")
         self._in_hand = None
         self._tell(Defer(self.number, message.seq))

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from attrs import define, field
 
-from ioasid.actors._actor import LATER, Actor, HostObserver
+from ioasid.actors._actor import LATER, Actor, HostObserver, check_name
 from ioasid.actors._errors import (
     AlreadyProgrammed,
     ContextStopping,
@@ -162,7 +162,7 @@ class Vdcm(Actor):
         observer: HostObserver | None = None,
         max_restarts: int = 3,
     ) -> None:
-        super().__init__(f"vdcm:{device}", observer=observer, max_restarts=max_restarts)
+        super().__init__(f"vdcm:{check_name(device)}", observer=observer, max_restarts=max_restarts)
         self.device = Device(device)
         self._iommu = iommu
         self._drains: list[_Drain] = []

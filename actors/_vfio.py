@@ -6,7 +6,7 @@ It owns the VM's set and names it in every request, so that a guest reaches no I
 
 from typing import Any, TypeAlias
 
-from ioasid.actors._actor import LATER, Actor, HostObserver
+from ioasid.actors._actor import LATER, Actor, HostObserver, check_name
 from ioasid.actors._errors import VmClosed
 from ioasid.actors._reply import Reply
 from ioasid.actors._session import Session
@@ -78,7 +78,7 @@ class Vfio(Actor):
         observer: HostObserver | None = None,
         max_restarts: int = 3,
     ) -> None:
-        super().__init__(f"vfio:{vm}", observer=observer, max_restarts=max_restarts)
+        super().__init__(f"vfio:{check_name(vm)}", observer=observer, max_restarts=max_restarts)
         self._vm = vm
         self._quota = quota
         self._vtd = vtd

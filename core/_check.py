@@ -20,14 +20,8 @@ MAX_QUEUE: Final = 2**20
 
 
 def refuse(argument: str, found: object, expected: str) -> NoReturn:
-    """Raise `InvalidArgument`, showing at most 60 characters of what was found."""
-    try:
-        shown = repr(found)
-    except Exception:  # noqa: BLE001 - a foreign repr may raise anything
-        shown = "a value without a repr"
-    if len(shown) > 60:
-        shown = shown[:57] + "..."
-    raise InvalidArgument(argument, f"{shown} ({type(found).__name__})", expected)
+    """Raise `InvalidArgument`, showing what was found."""
+    raise InvalidArgument.of(argument, found, expected)
 
 
 def ioasid(value: Any, argument: str = "ioasid") -> int:

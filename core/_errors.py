@@ -27,7 +27,7 @@ and `AllocatorClosed` (open a new allocator).
 """
 
 import errno as _errno
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from attrs import define
 
@@ -69,6 +69,16 @@ __all__ = [
     "UnknownToken",
     "WouldDeadlock",
 ]
+
+
+def shown(value: object) -> str:
+    """Return at most 60 characters of what a value says of itself, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a foreign repr may raise anything
+        return "a value without a repr"
+    return text if len(text) <= 60 else text[:57] + "..."
+
 
 # Some numbers have a second name, which the field does not use.
 _NAMES = {**_errno.errorcode, _errno.EAGAIN: "EAGAIN", _errno.EDEADLK: "EDEADLK"}
@@ -115,6 +125,11 @@ class InvalidArgument(InvalidRequest):
     argument: str
     found: str
     expected: str
+
+    @classmethod
+    def of(cls, argument: str, value: object, expected: str) -> Self:
+        """Make the error for a value, whatever it is; `found` shows it and its type."""
+        return cls(argument, f"{shown(value)} ({type(value).__name__})", expected)
 
     @property
     def message(self) -> str:

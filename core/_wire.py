@@ -12,7 +12,7 @@ import msgspec
 from attrs import fields
 
 from ioasid.core import _errors
-from ioasid.core._errors import IoasidError, MalformedMessage
+from ioasid.core._errors import InvalidArgument, IoasidError, MalformedMessage, shown
 from ioasid.core._messages import Answer, Message, Refused, Request
 from ioasid.core._snapshot import Snapshot
 
@@ -65,12 +65,10 @@ def encode(message: Message, wire_format: WireFormat = WireFormat.MSGPACK) -> by
     if not isinstance(message, Message):
         raise MalformedMessage("message", f"{type(message).__name__} is no message")
     try:
-        data = _ENCODERS[wire_format].encode(message)
+        data: bytes = _of_format(_ENCODERS, wire_format).encode(message)
         if wire_format == WireFormat.JSON and not _is_finite(msgspec.to_builtins(message)):
             raise ValueError("JSON has no form for infinity and NaN")
         return data
-    except KeyError:
-        raise _unknown_format(wire_format) from None
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedMessage("message", str(error)) from None
 
@@ -111,19 +109,25 @@ def decode_snapshot(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -
 
 def _decode(decoders: dict[str, Any], direction: str, data: bytes, wire_format: WireFormat) -> Any:
     try:
-        return decoders[wire_format].decode(data)
-    except KeyError:
-        raise _unknown_format(wire_format) from None
+        return _of_format(decoders, wire_format).decode(data)
     except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
         raise MalformedMessage(direction, str(error)) from None
 
 
-def _unknown_format(wire_format: object) -> MalformedMessage:
-    return MalformedMessage("message", f"there is no wire format {wire_format!r:.60}")
+def _of_format(coders: dict[str, Any], wire_format: object) -> Any:
+    coder = coders.get(wire_format) if isinstance(wire_format, str) else None
+    if coder is None:
+        raise MalformedMessage("message", f"there is no wire format {shown(wire_format)}")
+    return coder
 
 
 def refusal_of(error: IoasidError) -> Refused:
-    """Turn the error a request was refused with into the message that says so."""
+    """Turn the error a request was refused with into the message that says so.
+
+    Raises `InvalidArgument` for what is no error of this project.
+    """
+    if not isinstance(error, IoasidError):
+        raise InvalidArgument.of("error", error, "an IoasidError")
     facts = {each.name: getattr(error, each.name) for each in fields(type(error))}
     return Refused(type(error).__name__, error.code, error.message, facts)
 
@@ -133,12 +137,16 @@ def error_of(refused: Refused) -> IoasidError:
 
     Raises `MalformedMessage` if it names no error of this project or the facts are not its own.
     """
-    kind = _ERRORS.get(refused.error)
+    if type(refused) is not Refused:
+        raise MalformedMessage("answer", f"{type(refused).__name__} is no refusal")
+    kind = _ERRORS.get(refused.error) if type(refused.error) is str else None
     if kind is None:
-        raise MalformedMessage("answer", f"there is no error {refused.error!r:.60}")
+        raise MalformedMessage("answer", f"there is no error {shown(refused.error)}")
     expected = {each.name: each.type for each in fields(kind)}
-    if expected.keys() != refused.facts.keys() or not all(
-        type(refused.facts[name]) is kind_of for name, kind_of in expected.items()
+    if (
+        type(refused.facts) is not dict
+        or expected.keys() != refused.facts.keys()
+        or not all(type(refused.facts[name]) is kind_of for name, kind_of in expected.items())
     ):
         raise MalformedMessage("answer", f"{refused.error} does not have these facts")
     return kind(**refused.facts)

@@ -107,6 +107,21 @@ def test_the_root_has_a_message_of_its_own() -> None:
     assert "EIO: the request failed" == str(IoasidError())
 
 
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (None, "None (NoneType)"),
+        ("x" * 70, f"'{'x' * 56}... (str)"),
+        (10**5000, "a value without a repr (int)"),
+    ],
+    ids=("short", "long", "unspeakable"),
+)
+def test_any_value_is_shown(value: object, found: str) -> None:
+    """An argument is shown as far as it can be: in short, and by its type at least."""
+    error = InvalidArgument.of("quota", value, "an int")
+    assert ("quota", found, "an int") == (error.argument, error.found, error.expected)
+
+
 def test_an_error_can_carry_a_traceback_and_notes() -> None:
     """An error is an exception like any other: it takes notes and a cause."""
     error = InvalidArgument("quota", "0", "more")

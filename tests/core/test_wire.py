@@ -13,6 +13,7 @@ from ioasid.core import (
     AllocSet,
     Done,
     Find,
+    InvalidArgument,
     IoasidError,
     MalformedMessage,
     NotOfThisSet,
@@ -33,6 +34,7 @@ from ioasid.core import (
 from tests.core.examples import ANSWERS, REQUESTS
 from tests.core.helpers import Driver
 from tests.core.test_errors import CONCRETE, facts
+from tests.fuzz.values import Hostile
 
 Decoder = Callable[..., Any]
 DECODERS: list[Decoder] = [decode_request, decode_answer, decode_snapshot]
@@ -155,7 +157,7 @@ def test_no_bytes_of_this_protocol(decode: Decoder, wire_format: WireFormat, dat
         decode(data, wire_format)
 
 
-@pytest.mark.parametrize("unknown", ["yaml", "", None, 7])
+@pytest.mark.parametrize("unknown", ["yaml", "", None, 7, [], Hostile(), 10**5000], ids=type)
 def test_unknown_formats(unknown: Any) -> None:
     """EBADMSG: a format that there is not."""
     with pytest.raises(MalformedMessage, match="no wire format"):
@@ -167,9 +169,13 @@ def test_unknown_formats(unknown: Any) -> None:
 
 @pytest.mark.parametrize("stranger", [None, 7, "Done", {"type": "Done"}, Done, object()])
 def test_strangers_are_not_encoded(stranger: Any) -> None:
-    """EBADMSG: only messages have a form on a wire."""
+    """Only messages have a form on a wire, and only refusals and errors become each other."""
     with pytest.raises(MalformedMessage, match="is no message"):
         encode(stranger)
+    with pytest.raises(MalformedMessage, match="is no refusal"):
+        error_of(stranger)
+    with pytest.raises(InvalidArgument, match="error is"):
+        refusal_of(stranger)
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
@@ -223,13 +229,16 @@ def test_errors_travel(kind: type[IoasidError], wire_format: WireFormat) -> None
         Refused("Exception", "ENOENT", "", {}),
         Refused("__doc__", "ENOENT", "", {}),
         Refused("define", "ENOENT", "", {}),
+        Refused(10**5000, "ENOENT", "", {}),  # type: ignore[arg-type]
+        Refused([], "ENOENT", "", {}),  # type: ignore[arg-type]
+        Refused("UnknownToken", "ENOENT", "", []),  # type: ignore[arg-type]
         Refused("UnknownToken", "ENOENT", "", {}),
         Refused("UnknownToken", "ENOENT", "", {"token": 7}),
         Refused("UnknownToken", "ENOENT", "", {"token": "x", "more": 1}),
         Refused("NotOfThisSet", "EACCES", "", {"ioasid": 1, "sid": "x"}),
         Refused("NotOfThisSet", "EACCES", "", {"ioasid": 1, "sid": True}),
     ],
-    ids=lambda each: f"{each.error}-{len(each.facts)}",
+    ids=lambda each: f"{type(each.error).__name__}-{len(each.facts)}",
 )
 def test_refusals_of_nothing(refused: Refused) -> None:
     """EBADMSG: a refusal that names no error, or whose facts are not its own."""
