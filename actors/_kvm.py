@@ -1,7 +1,7 @@
 """KVM, one per VM: the translation from guest PASIDs to host PASIDs that ENQCMD consults.
 
 It subscribes to its VM's token, before the VM's set exists, at CPU priority and holding: work
-stops being submitted before any device is drained. (spec, The actors)
+stops being submitted before any device is drained.
 """
 
 from typing import Any, TypeAlias

@@ -2,7 +2,7 @@
 
 It looks up the guest's PASID with a reference in the same step, and subscribes to the whole
 system at DEVICE priority: before an ID's binding or life ends for the IOMMU, its DMA is stopped
-and drained, its context cleared and its reference dropped. (spec, The actors)
+and drained, its context cleared and its reference dropped.
 """
 
 from typing import Any, TypeAlias

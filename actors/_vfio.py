@@ -1,7 +1,6 @@
 """VFIO, one per VM: the publisher, and the only door for a guest.
 
 It owns the VM's set and names it in every request, so that a guest reaches no ID but its own.
-(spec, The actors)
 """
 
 from typing import Any, TypeAlias

@@ -2,7 +2,7 @@
 
 It takes one reference for every ID that has an entry, binds with the first device and unbinds
 with the last, and subscribes to the whole system at IOMMU priority: entries are torn down when
-the CPUs and devices are done with an ID, never before. (spec, The actors)
+the CPUs and devices are done with an ID, never before.
 """
 
 from typing import Any, Final, TypeAlias

@@ -142,7 +142,7 @@ class NotReferenced(InvalidRequest):
     """EINVAL: `put` by a holder that has no reference from `get` on this ID.
 
     References are counted per holder; the set's own, and those granted with an event, are not
-    a holder's to put. (spec, Entities)
+    a holder's to put.
     """
 
     holder: str

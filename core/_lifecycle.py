@@ -6,7 +6,8 @@
          └──────────────────────────────────────────────────┘ subscriber acknowledged FREE
                                 RECLAIM
 
-An ID that nobody references and nobody is told of goes straight back. (spec, Life cycle)
+An ID that nobody references and nobody is told of goes straight back. (docs/explanation.md,
+Quarantine)
 """
 
 from attrs import define

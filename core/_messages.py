@@ -89,7 +89,7 @@ INVALID_IOASID: Final = 2**32 - 1
 """The kernel's "no IOASID"; never a valid ID here, where `None` says it."""
 
 MAX_UNDER_WAY: Final = 16
-"""Events of one IOASID under way, from which on a bind or notify is refused (spec, Order)."""
+"""Events of one IOASID under way, from which on a bind or notify is refused."""
 
 Data: TypeAlias = int | str
 """What a caller may attach to an ID: opaque to the allocator, small, and the same on a wire."""

@@ -14,8 +14,8 @@ event before has acknowledged it, and who matches is decided then. The rules of 
   nothing that a Resync shows, and the chain stays short however long a subscriber hangs.
 
 Nothing here waits or fails. A subscriber that lags is folded into a Resync that is made when it
-comes back, so an event costs the same however far behind anybody is. (spec, Events and
-subscribers)
+comes back, so an event costs the same however far behind anybody is. (docs/
+explanation.md, Tiers)
 """
 
 from collections.abc import Iterable

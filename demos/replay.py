@@ -102,7 +102,7 @@ NO_SET: Final = 2**31
 
 
 class Reason(NamedTuple):
-    """Why two answers differ: a label for tables, a sentence, and where the rule is stated."""
+    """Why two answers differ: a label for tables, a sentence, and where docs/ explains it."""
 
     label: str
     text: str
@@ -112,47 +112,47 @@ class Reason(NamedTuple):
 EXACT_ERRNO: Final = Reason(
     "errno named exactly",
     "refused by both; the errno says which of several reasons it was",
-    "Requests",
+    "reference/errors.md",
 )
 FREE_TO_ALL: Final = Reason(
     "FREE reaches everybody",
     "FREE goes out whether or not a reference is left, and the ID waits for all to acknowledge it",
-    "Life cycle",
+    "explanation.md#quarantine",
 )
 FREE_ENDS_BINDING: Final = Reason(
     "FREE ends the binding",
     "subscribers let go at FREE; an unbind after it is silent",
-    "Requests, detach_spid",
+    "reference/messages.md#detachspid",
 )
 QUARANTINE: Final = Reason(
     "nothing new in quarantine",
     "an ID that was freed takes no bind, data or reference: only put and find are left",
-    "Life cycle",
+    "explanation.md#quarantine",
 )
 ONE_ORDER: Final = Reason(
     "one order of priorities",
     "it spans system-wide and per-set subscribers; the kernel called the system-wide ones first",
-    "Events and subscribers",
+    "explanation.md#tiers",
 )
 QUOTA_RETURNS: Final = Reason(
     "quota comes back",
     "a set that goes gives its quota back; the kernel lost it",
-    "Requests, free_set",
+    "oddities.md#capacity-and-quotas",
 )
 ANY_SET: Final = Reason(
     "free in any set",
     "no set named means any set, for free too; the kernel did nothing then, and said nothing",
-    "Requests, Permission",
+    "oddities.md#sets",
 )
 ALL_OF_NOTHING: Final = Reason(
     "all of nothing is ENOSPC",
     "reserving all that is available is refused when that is nothing",
-    "Requests, reserve_capacity",
+    "oddities.md#capacity-and-quotas",
 )
 SENSE_FIRST: Final = Reason(
     "arguments come first",
     "a request that makes no sense is EINVAL, whatever capacity is left",
-    "Requests, alloc_set",
+    "reference/messages.md#allocset",
 )
 
 
@@ -1214,7 +1214,7 @@ class RichReporter:
         table = Table(title="Different on purpose", title_justify="left")
         table.add_column("steps", justify="right")
         table.add_column("reason")
-        table.add_column("in the spec")
+        table.add_column("explained in docs/")
         for reason, count in reasons.most_common():
             words = Text.assemble((reason.label, "bold"), f": {reason.text}")
             table.add_row(f"{count}", words, reason.section)

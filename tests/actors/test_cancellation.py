@@ -1,8 +1,8 @@
 """Cancellation at every await: whatever is cut short, nothing is left behind but what must be.
 
 A scenario of real calls runs again and again, cancelled as it suspends for the first time, the
-second time, and so on, until it gets through. After each the allocator has to be as the spec
-says: a holder that crashed with something in its hands is suspended, anything else is gone.
+second time, and so on, until it gets through. After each the allocator has to be as it
+should: a holder that crashed with something in its hands is suspended, anything else is gone.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""A whole host: the flows of the spec, crashes, restarts, cancellation, the end."""
+"""A whole host: the flows of its design, crashes, restarts, cancellation, the end."""
 
 import gc
 import itertools
@@ -84,7 +84,7 @@ def actor_of(name: str, host: Host, vm: Vm) -> Actor:
     return {"vfio": vm.vfio, "kvm": vm.kvm, "vdcm": host.device("dsa0"), "vtd": host.vtd}[name]
 
 
-# The flows of the spec
+# The flows that it is made for
 
 
 async def test_the_normal_flow() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Coroutine, Sequence
@@ -15,6 +16,7 @@ from demos.replay import CALLERS, DECIDED, NAMED, TraceError, TraceReport, Verdi
 from ioasid.core import Allocator, Deliver, Event, Reply, Request, Snapshot
 
 DATA = Path(__file__).parent / "data"
+DOCS = Path(__file__).parents[2] / "docs"
 FILES = sorted(DATA.glob("*.json"))
 DEMO = Path(replay.__file__)
 T = TypeVar("T")
@@ -145,7 +147,7 @@ def test_the_table_is_exact() -> None:
 
 
 def test_every_listing_names_a_trace_and_a_reason() -> None:
-    """The tables name traces and steps that exist, and every reason has a text and a section."""
+    """The tables name traces and steps that exist; every reason has a text and a page of docs/."""
     lengths = {trace.name: len(trace.steps) for trace in map(load, FILES)}
 
     for entry in DECIDED:
@@ -154,7 +156,12 @@ def test_every_listing_names_a_trace_and_a_reason() -> None:
         assert lengths.keys() >= rule.occurs.keys()
     for trace, callers in CALLERS.items():
         assert all(0 < step <= lengths[trace] for step in callers)
-    assert all(all(entry.reason) for entry in (*DECIDED, *NAMED))
+    for reason in {entry.reason for entry in (*DECIDED, *NAMED)}:
+        assert reason.label
+        assert reason.text
+        page, _, anchor = reason.section.partition("#")
+        headings = re.findall(r"^#+ (.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+        assert anchor in {"", *(re.sub(r"\W+", "-", each.lower()).strip("-") for each in headings)}
 
 
 @pytest.mark.anyio
@@ -380,7 +387,7 @@ def test_the_command_writes_json() -> None:
     assert 15 + 1 + 15 + 1 + 1 == len(events)
     assert {"step", "trace", "verdict"} == {event["event"] for event in events}
     assert "decided" == events[12]["verdict"]
-    assert "Life cycle" == events[12]["differences"][0]["section"]
+    assert "explanation.md#quarantine" == events[12]["differences"][0]["section"]
     assert (30, 0, True) == (
         events[-1]["steps"],
         events[-1]["disagreement"],

@@ -1,6 +1,6 @@
 """Bad input: each request, each argument, everything that is no value for it.
 
-The one rule: the spec's typed error, and the state is as it was.
+The one rule: the typed error, and the state is as it was.
 """
 
 from typing import Any
