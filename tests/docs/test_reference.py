@@ -431,14 +431,14 @@ def has(value: Any, attribute: str) -> bool:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.stem))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every link to a page of ours finds the page, and the heading in it."""
+    """Every link to a page or folder of ours finds it, and the heading in it."""
     broken = []
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
         if target.startswith("https://"):
             continue
         path, _, anchor = target.partition("#")
         aim = (page.parent / path).resolve() if path else page
-        if not aim.is_file() or (anchor and anchor not in anchors(aim)):
+        if not aim.exists() or (anchor and anchor not in anchors(aim)):
             broken.append(target)
     assert [] == broken
 
