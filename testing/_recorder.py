@@ -138,6 +138,14 @@ class Record:
             observer.attached = False
             observer.lags = True
             self.observers.present[number] = observer
+        for owner in tables.sets.values():
+            for record in owner.records.values():
+                bound = {record.binding: record.spid}
+                bound |= {stage.binding: stage.event.spid for stage in record.chain}
+                for seq, spid in bound.items():
+                    if seq is not None:
+                        event = Event(seq, EventKind.BIND, record.ioasid, owner.sid, spid=spid)
+                        self.observers.bound(event)
 
     # -- one request --------------------------------------------------------------------------
 

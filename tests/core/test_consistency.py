@@ -136,6 +136,7 @@ CONTRADICTIONS: Final[list[tuple[str, dict[str, Any]]]] = [
         },
     ),
     ("an ID beyond the capacity", {"sets.0.ioasids": ((1, 5), (100, 100))}),
+    ("an ID twice in a set", {"sets.0.ioasids": ((1, 5), (5, 5))}),
     ("an ID in two sets", {"sets.1.ioasids": ((5, 5),)}),
     ("a record without an ID", {"sets.0.records.4.ioasid": 6}),
     ("a spid twice", {"sets.0.records.2.spid": 4}),

@@ -157,6 +157,23 @@ def test_a_restored_core_knows_who_is_gone() -> None:
     assert None is restored.violation
 
 
+def test_a_restored_core_knows_earlier_bindings() -> None:
+    """A Resync may show a binding from before a restore, whose spid is used again since."""
+    core = core_with(Alloc(0), OpenSession("vdcm"), OpenSession("kvm"))
+    ask(core, Subscribe(kinds=BINDINGS, priority=Priority.DEVICE, hold=True), session=2)
+    ask(core, Subscribe(kinds=BINDINGS, priority=Priority.LAST, hold=True), session=3)
+    ask(core, AttachSpid(1, 5))
+    ask(core, Acknowledge(1, core.snapshot().seq), session=2)
+    ask(core, DetachSpid(1))
+    restored = CheckedAllocator.restore(core.snapshot())
+    restored.suspend_all()
+    restored.drain()
+    host = restored.open_session("host").session
+    ask(restored, AttachSpid(1, 5), session=host)
+    ask(restored, Subscribe(priority=Priority.IOMMU, replay=True), session=host)
+    assert None is restored.violation
+
+
 @pytest.mark.parametrize("thorough", [False, True])
 def test_a_history_reads_well(thorough: bool) -> None:
     """A line says who asked what, what came of it, and who was told what."""
