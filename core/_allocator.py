@@ -523,7 +523,8 @@ class Allocator:
     def _get(self, holder: Holder, request: Get) -> Reply:
         # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator.
         owner = self._active(request.ioasid, None)
-        self._owner(request.ioasid, request.sid)
+        if request.sid is not None:
+            self._owner(request.ioasid, request.sid)
         self._take_reference(holder, owner, request.ioasid)
         return _DONE
 
@@ -558,7 +559,9 @@ class Allocator:
         record = owner.records.get(ioasid)
         if record is None:
             return IoasidRecord(ioasid, owner.sid, None, IoasidState.ACTIVE, None, {}, 1)
-        references = {each.name: each.references[ioasid] for each in record.holders}
+        references: dict[str, int] = {}
+        for each in record.holders:
+            references[each.name] = each.references[ioasid]
         for each in record.granted:
             references[each.name] = references.get(each.name, 0) + 1
         own = 0 if record.free_pending else 1
@@ -603,7 +606,8 @@ class Allocator:
         record.spid = spid
         owner.spids[spid] = ioasid
         record.binding = self._notifier.stage(record, BIND, spid, None)
-        self._life.settle()
+        if self._tables.unsettled:
+            self._life.settle()
         return _DONE
 
     def _refuse_too_many(self, owner: IoasidSet, ioasid: int) -> Record:

@@ -101,7 +101,8 @@ class LifeCycle:
         while tables.unsettled:
             unsettled, tables.unsettled = tables.unsettled, {}
             # By ID, so that what happens depends on the state alone and not on its history.
-            for ioasid, record in sorted(unsettled.items()):
+            for ioasid in sorted(unsettled):
+                record = unsettled[ioasid]
                 if record.reclaimed:
                     continue
                 if record.chain:
@@ -167,18 +168,18 @@ class LifeCycle:
         return any(each.holder is holder for tier in route[reach + 1 :] for each in tier)
 
     def _reclaim_if_done(self, record: Record) -> None:
-        notifier = self._notifier
-        if (
-            record.holders
-            or record.granted
-            or any(stage.ends_life and not notifier.is_over(stage) for stage in record.chain)
-            or notifier.under_way(record)
-        ):
+        if record.holders or record.granted:
             return
-        # Whoever has yet to acknowledge an earlier event of this life holds nothing up.
-        notifier.forget(record.chain)
-        record.chain.clear()
-        self._tables.chained.pop(record.ioasid, None)
+        if record.chain:
+            notifier = self._notifier
+            if notifier.under_way(record) or any(
+                stage.ends_life and not notifier.is_over(stage) for stage in record.chain
+            ):
+                return
+            # Whoever has yet to acknowledge an earlier event of this life holds nothing up.
+            notifier.forget(record.chain)
+            record.chain.clear()
+            del self._tables.chained[record.ioasid]
         self._tables.free_pending -= 1
         owner = record.owner
         record.reclaimed = True
