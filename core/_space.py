@@ -100,6 +100,8 @@ class IdSpace:
     _run_first: int = 0
     _run_last: int = -1
     """A run of IDs that are all taken, so that filling up from below need not search."""
+    _spare: Word | None = None
+    """The word that was emptied last, for the next that begins."""
 
     def owner(self, ioasid: int) -> int | None:
         """Return the set that owns an ID, or `None` if it is free."""
@@ -140,7 +142,8 @@ class IdSpace:
         position = ioasid & MASK
         bit = 1 << position
         if word is None:
-            word = self._words[number] = Word()
+            word = self._words[number] = self._spare or Word()
+            self._spare = None
         word.owners[position] = sid
         word.used |= bit
         members[number] = members.get(number, 0) | bit
@@ -156,7 +159,7 @@ class IdSpace:
             self._unmark_full(number)
         word.used ^= released
         if not word.used:
-            del self._words[number]
+            self._spare = self._words.pop(number)
         rest = members[number] ^ released
         if rest:
             members[number] = rest
