@@ -1,5 +1,6 @@
 """Values that nobody should send, and ways to damage what somebody sent."""
 
+import math
 import random
 from copy import deepcopy
 from typing import Any, Final
@@ -20,53 +21,16 @@ NUMBERS: Final[tuple[int, ...]] = (
 )
 """Around every bound there is; all of them have a form in msgpack."""
 
-FLOATS: Final = (
-    0.0,
-    -0.0,
-    0.5,
-    1.0,
-    -1.5,
-    5e-324,
-    1e300,
-    float("inf"),
-    float("-inf"),
-    float("nan"),
-)
+FLOATS: Final = (0.0, -0.0, 0.5, 1.0, -1.5, 5e-324, 1e300, math.inf, -math.inf, math.nan)
 
 STRINGS: Final = (
-    "",
-    "\x00",
-    "0",
-    "vm-1",
-    "kvm",
-    "None",
-    "ACTIVE",
-    "BIND",
-    "Alloc",
-    "\N{SNOWMAN}" * 85,
-    "\N{SNOWMAN}" * 86,
-    "\U0010ffff",
-    "x" * 255,
-    "x" * 256,
-    "x" * 4096,
-    "x" * 4097,
+    *("", "\x00", "0", "vm-1", "kvm", "None", "ACTIVE", "BIND", "Alloc", "\U0010ffff"),
+    *("\N{SNOWMAN}" * 85, "\N{SNOWMAN}" * 86, "x" * 255, "x" * 256, "x" * 4096, "x" * 4097),
 )
 
 WIRE_VALUES: Final[tuple[Any, ...]] = (
-    None,
-    True,
-    False,
-    *NUMBERS,
-    *FLOATS,
-    *STRINGS,
-    b"",
-    b"\xff\x00",
-    [],
-    [None],
-    [[]],
-    {},
-    {"": None},
-    {"type": "Alloc", "sid": 0},
+    *(None, True, False, *NUMBERS, *FLOATS, *STRINGS, b"", b"\xff\x00"),
+    *([], [None], [[]], {}, {"": None}, {"type": "Alloc", "sid": 0}),
 )
 """What a wire can carry of any type, in place of what is expected."""
 
@@ -104,92 +68,29 @@ class Text(str):
 
 
 FOREIGN_VALUES: Final[tuple[Any, ...]] = (
-    *WIRE_VALUES,
-    2**64,
-    -(2**63) - 1,
-    10**30,
-    10**5000,
-    "\ud800",
-    "x\udfff",
-    complex(1, 1),
-    (),
-    frozenset(),
-    frozenset(("BIND",)),
-    frozenset((EventKind.BIND, 1)),
-    {EventKind.FREE},
-    range(3),
-    object(),
-    int,
-    Hostile(),
-    Number(1),
-    Text("vm-1"),
-    EventKind.RECLAIM,
-    EventKind.ALLOC,
-    Priority.IOMMU,
-    TokenType.NULL,
-    WireFormat.JSON,
+    *(*WIRE_VALUES, 2**64, -(2**63) - 1, 10**30, 10**5000, "\ud800", "x\udfff", complex(1, 1)),
+    *((), frozenset(), frozenset(("BIND",)), frozenset((EventKind.BIND, 1)), {EventKind.FREE}),
+    *(range(3), object(), int, Hostile(), Number(1), Text("vm-1")),
+    *(EventKind.RECLAIM, EventKind.ALLOC, Priority.IOMMU, TokenType.NULL, WireFormat.JSON),
 )
 """What a caller in the same process can put into a message besides."""
 
 MSGPACK_PIECES: Final = (
     *(bytes((head,)) for head in range(0xC0, 0xE0)),
-    b"\xdf\xff\xff\xff\xff",
-    b"\xdd\xff\xff\xff\xff",
-    b"\xdb\xff\xff\xff\xff",
-    b"\xc6\xff\xff\xff\xff",
-    b"\xc9\xff\xff\xff\xff\x01",
-    b"\xde\xff\xff",
-    b"\xdc\xff\xff",
-    b"\xd6\xff\x00\x00\x00\x00",
-    b"\xd4\x00\x00",
-    b"\xcb\x7f\xf8\x00\x00\x00\x00\x00\x00",
-    b"\xcb\x7f\xf0\x00\x00\x00\x00\x00\x00",
-    b"\xcf\xff\xff\xff\xff\xff\xff\xff\xff",
-    b"\xd3\x80\x00\x00\x00\x00\x00\x00\x00",
-    b"\xa3\xed\xa0\x80",
-    b"\x91" * 2000,
-    b"\x81\xa1a" * 2000,
+    # Lengths of 16 and 32 bits that nothing follows, extensions, NaN, infinity, the last integers.
+    *map(bytes.fromhex, ("dfffffffff", "ddffffffff", "dbffffffff", "c6ffffffff", "c9ffffffff01")),
+    *map(bytes.fromhex, ("deffff", "dcffff", "d6ff00000000", "d40000", "a3eda080")),
+    *map(bytes.fromhex, ("cb7ff8000000000000", "cb7ff0000000000000")),
+    *map(bytes.fromhex, ("cfffffffffffffffff", "d38000000000000000")),
+    *(b"\x91" * 2000, b"\x81\xa1a" * 2000),
 )
 
 JSON_PIECES: Final = (
-    b"null",
-    b"true",
-    b"NaN",
-    b"Infinity",
-    b"-Infinity",
-    b"1e999",
-    b"-1e999",
-    b"1e308",
-    b"-0",
-    b"-0.0",
-    b"00",
-    b"0x1",
-    b"1.",
-    b"18446744073709551616",
-    b"-9223372036854775809",
-    b"9" * 400,
-    b"9" * 5000,
-    b'"\\ud800"',
-    b'"\\udc00\\ud800"',
-    b'"\\u0000"',
-    b'"\xed\xa0\x80"',
-    b'"\xff"',
-    b'"',
-    b"\\",
-    b"{",
-    b"}",
-    b"[",
-    b"]",
-    b",",
-    b":",
-    b"{}",
-    b"[]",
-    b'"type":"Alloc",',
-    b'"sid":1,',
-    b"/**/",
+    *b"null true NaN Infinity -Infinity 1e999 -1e999 1e308 -0 -0.0 00 0x1 1.".split(),
+    *b"18446744073709551616 -9223372036854775809 { } [ ] , : {} [] /**/".split(),
+    *(b"9" * 400, b"9" * 5000, b"[" * 2000, b'{"a":' * 2000, b'"type":"Alloc",', b'"sid":1,'),
+    *(b'"\\ud800"', b'"\\udc00\\ud800"', b'"\\u0000"', b'"\xed\xa0\x80"', b'"\xff"', b'"', b"\\"),
     b"\xef\xbb\xbf",
-    b"[" * 2000,
-    b'{"a":' * 2000,
 )
 
 PIECES: Final = {WireFormat.MSGPACK: MSGPACK_PIECES, WireFormat.JSON: JSON_PIECES}
