@@ -97,11 +97,12 @@ from ioasid.core._messages import (
     TokenType,
     Unsubscribe,
 )
-from ioasid.core._notifier import NOBODY, Notifier
+from ioasid.core._notifier import Notifier
 from ioasid.core._records import (
     ALLOC,
     BIND,
     FREE,
+    NOBODY,
     SET_FREE_PENDING,
     TIERS,
     UNBIND,

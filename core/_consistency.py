@@ -11,8 +11,17 @@ from typing import Final, TypeAlias
 from attrs import define, field
 
 from ioasid.core._lifecycle import LifeCycle
-from ioasid.core._notifier import LAST_TIER, Notifier
-from ioasid.core._records import BIND, UNBIND, Lapse, Record, Stage, Subscription, Tables
+from ioasid.core._notifier import Notifier
+from ioasid.core._records import (
+    BIND,
+    LAST_TIER,
+    UNBIND,
+    Lapse,
+    Record,
+    Stage,
+    Subscription,
+    Tables,
+)
 
 __all__: list[str] = []
 

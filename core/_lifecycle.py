@@ -14,9 +14,10 @@ from attrs import define
 
 from ioasid.core._effects import Complete
 from ioasid.core._messages import IoasidState, Released
-from ioasid.core._notifier import NOBODY, Notifier
+from ioasid.core._notifier import Notifier
 from ioasid.core._records import (
     FREE,
+    NOBODY,
     RECLAIM,
     SET_FREE_PENDING,
     Holder,
@@ -117,8 +118,8 @@ class LifeCycle:
         record = owner.records.get(ioasid)
         subscribed = any(
             subscription.holder is holder
-            for tier in self._notifier.route(owner, FREE)
-            for subscription in tier
+            for tier in self._notifier.route(owner, FREE).tiers
+            for subscription in tier.values()
         )
         if record is None or not record.free_pending:
             if subscribed:
@@ -164,8 +165,8 @@ class LifeCycle:
         return sid
 
     def _is_ahead(self, holder: Holder, owner: IoasidSet, reach: int) -> bool:
-        route = self._notifier.route(owner, FREE)
-        return any(each.holder is holder for tier in route[reach + 1 :] for each in tier)
+        ahead = self._notifier.route(owner, FREE).tiers[reach + 1 :]
+        return any(each.holder is holder for tier in ahead for each in tier.values())
 
     def _reclaim_if_done(self, record: Record) -> None:
         if record.holders or record.granted:

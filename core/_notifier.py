@@ -19,7 +19,6 @@ explanation.md, Tiers)
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 from attrs import define
 
@@ -34,6 +33,9 @@ from ioasid.core._messages import (
 )
 from ioasid.core._records import (
     BIND,
+    LAST_TIER,
+    NO_TIER,
+    NOBODY,
     UNBIND,
     IoasidSet,
     Lapse,
@@ -48,9 +50,6 @@ from ioasid.core._records import (
 from ioasid.core._space import ones
 
 __all__: list[str] = []
-
-LAST_TIER: Final = 3
-NOBODY: Final[Route] = ((), (), (), ())
 
 
 @define(eq=False)
@@ -80,10 +79,14 @@ class Notifier:
         }
         if not matching:
             return NOBODY
-        tiers: tuple[list[Subscription], ...] = ([], [], [], [])
+        tiers: tuple[dict[int, Subscription], ...] = ({}, {}, {}, {})
         for number in sorted(matching):
-            tiers[matching[number].tier].append(matching[number])
-        return tuple(tuple(tier) for tier in tiers)
+            tiers[matching[number].tier][number] = matching[number]
+        following = [NO_TIER]
+        for tier in range(LAST_TIER, -1, -1):
+            following.append(tier if tiers[tier] else following[-1])
+        holds = any(each.hold for each in matching.values())
+        return Route(tiers, tuple(reversed(following)), holds)
 
     def join(self, subscription: Subscription) -> None:
         """Let a subscription match from now on."""
@@ -140,7 +143,7 @@ class Notifier:
         if route is NOBODY:
             return
         event = Event(tables.seq, kind, ioasid, owner.sid, owner.token, spid, data)
-        for tier in route:
+        for tier in route.tiers:
             if tier:
                 self._offer(tier, event, None)
 
@@ -167,11 +170,9 @@ class Notifier:
         record.chain.append(Stage(event, record, binding))
         tables.chained[record.ioasid] = record
         tables.unsettled[record.ioasid] = record
-        if begins:
-            for tier in route:
-                for subscription in tier:
-                    if subscription.hold:
-                        self._grant(subscription, record, seq)
+        if begins and route.holds:
+            for tier in route.tiers:
+                self._grant_all(tier, record, seq)
         return seq
 
     def under_way(self, record: Record) -> int:
@@ -185,10 +186,11 @@ class Notifier:
         """Offer the events of an ID to every tier that they have reached by now."""
         chain = record.chain
         for index, stage in enumerate(chain):
-            if stage.reach < 0 and self._under_way(chain[:index]):
+            if index and stage.reach < 0 and self._under_way(chain[:index]):
                 break
             self._advance_stage(chain, index)
-        self._cancel_out(chain)
+        if len(chain) > 1 or chain[0].event.publisher is not None:
+            self._cancel_out(chain)
         while chain and self.is_over(chain[0]):
             del chain[0]
         if not chain:
@@ -198,22 +200,24 @@ class Notifier:
         stage = chain[index]
         while not stage.waiting:
             route = self.route(stage.record.owner, stage.event.kind)
-            tier = next((t for t in range(stage.reach + 1, LAST_TIER + 1) if route[t]), None)
-            if tier is None or any(self._has_left(each, tier) for each in chain[:index]):
+            tier = route.following[stage.reach + 1]
+            if tier == NO_TIER:
                 return
-            for each in chain[: index + 1]:
-                each.reach = max(each.reach, tier)
-            stage.waiting = {each.number: each for each in route[tier]}
-            if stage.event.kind is BIND and stage.binding is not None:
-                for subscription in route[tier]:
-                    if subscription.hold:
-                        self._grant(subscription, stage.record, stage.binding)
-            self._offer(route[tier], stage.event, stage)
+            if index:
+                if any(self._has_left(each, tier) for each in chain[:index]):
+                    return
+                for each in chain[:index]:
+                    each.reach = max(each.reach, tier)
+            stage.reach = tier
+            stage.waiting = route.tiers[tier].copy()
+            if route.holds and stage.event.kind is BIND and stage.binding is not None:
+                self._grant_all(stage.waiting, stage.record, stage.binding)
+            self._offer(route.tiers[tier], stage.event, stage)
 
     def _has_left(self, stage: Stage, tier: int) -> bool:
         # Whether somebody matches the stage in a tier that it has yet to reach, up to `tier`.
         route = self.route(stage.record.owner, stage.event.kind)
-        return any(route[t] for t in range(stage.reach + 1, tier + 1))
+        return route.following[stage.reach + 1] <= tier
 
     def is_over(self, stage: Stage) -> bool:
         """Tell whether everybody who matches an event has been offered and acknowledged it."""
@@ -242,6 +246,11 @@ class Notifier:
 
     # -- grants -------------------------------------------------------------------------------
 
+    def _grant_all(self, tier: dict[int, Subscription], record: Record, binding: int) -> None:
+        for subscription in tier.values():
+            if subscription.hold:
+                self._grant(subscription, record, binding)
+
     def _grant(self, subscription: Subscription, record: Record, binding: int) -> None:
         if binding not in subscription.grants:
             subscription.grants[binding] = record
@@ -255,13 +264,11 @@ class Notifier:
 
     # -- queues -------------------------------------------------------------------------------
 
-    def _offer(
-        self, subscriptions: tuple[Subscription, ...], event: Event, stage: Stage | None
-    ) -> None:
+    def _offer(self, tier: dict[int, Subscription], event: Event, stage: Stage | None) -> None:
         tables = self._tables
         seq = event.seq
         offer = (tables.now, stage)
-        for subscription in subscriptions:
+        for subscription in tier.values():
             outstanding = subscription.outstanding
             # One is in the subscriber's hands, and as many in its queue as may be.
             if subscription.resync_due or len(outstanding) > subscription.queue_size:

@@ -5,7 +5,7 @@ has no record of its own: a bit in its set and its owner's number in the ID spac
 of it. A `Record` is made when there is more to say and dropped when there no longer is.
 """
 
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeVar
 
 from attrs import define, field
 
@@ -33,8 +33,22 @@ SET_FREE_PENDING: Final = SetState.FREE_PENDING
 
 T = TypeVar("T")
 
-Route: TypeAlias = "tuple[tuple[Subscription, ...], ...]"
-"""Who matches an event of one kind and one set, by tier, in order of subscription."""
+
+@define(eq=False)
+class Route:
+    """Who matches an event of one kind and one set."""
+
+    tiers: "tuple[dict[int, Subscription], ...]"
+    """By tier, in order of subscription."""
+    following: tuple[int, ...]
+    """By tier: the first one from there on in which somebody matches, or `NO_TIER`."""
+    holds: bool
+    """Whether any of them holds what is bound."""
+
+
+LAST_TIER: Final = 3
+NO_TIER: Final = LAST_TIER + 1
+NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False)
 
 
 @define(eq=False)
