@@ -543,6 +543,30 @@ async def test_a_request_given_up_in_the_mailbox_is_not_decided() -> None:
     assert [Alloc(0)] * 100 == [each.request for each in decisions]
 
 
+async def test_a_deadline_that_passes_in_the_mailbox_leaves_no_trace() -> None:
+    """Who waits behind others for longer than it would, has asked for nothing."""
+    async with open_allocator(mailbox_size=1) as host:
+        owner = await host.alloc_set("vm-1", 200)
+        asked = 0
+
+        async def alloc() -> None:
+            nonlocal asked
+            asked += 1
+            await host.alloc(owner.sid)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(100):
+                tasks.start_soon(alloc)
+            while asked < 100:
+                await checkpoint()
+            with pytest.raises(TimeoutError), anyio.fail_after(0):
+                await host.alloc(owner.sid, data="late")
+        listed = await host.list_set(owner.sid)
+    assert [(ioasid, None) for ioasid in range(1, 101)] == [
+        (each.ioasid, each.data) for each in listed
+    ]
+
+
 async def test_who_asks_and_gives_up_fills_no_mailbox() -> None:
     """However many requests are given up, of whatever kind, nothing is left a turn later."""
     async with open_allocator() as host, host.session("impatient") as impatient:
