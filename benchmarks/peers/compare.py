@@ -20,19 +20,21 @@ from ioasid.core import EventKind, Priority
 OURS: Final = "ioasid"
 TOLD: Final = "ioasid until told"
 """Until the last subscriber has the event, acknowledgements not decided; only shown."""
-MODULES: Final = {
-    "mindmesh": ("PEER",),
-    "domo": ("PEER",),
-    "papyra": ("PEER",),
-    "tapio": ("PEER",),
-    "xoscar": ("PEER",),
-    "pykka": ("PEER",),
-    "thespian": ("PEER",),
-    "ray": ("PEER",),
-    "buses": ("BROADCASTER", "AIOPUBSUB"),
-    "signals": ("BLINKER", "PSYGNAL"),
-}
-"""The modules beside this one, and what in them describes a peer."""
+MODULES: Final = (
+    "mindmesh",
+    "domo_actors",
+    "papyra",
+    "tapio",
+    "xoscar",
+    "pykka",
+    "thespian",
+    "ray",
+    "broadcaster",
+    "aiopubsub",
+    "blinker",
+    "psygnal",
+)
+"""The modules beside this one, each with a `PEER`."""
 
 Passes: TypeAlias = dict[str, Pass]
 Measure: TypeAlias = Callable[[str, Plan], Awaitable[list[Figure]]]
@@ -194,13 +196,13 @@ def peers() -> list[str]:
 def _load() -> tuple[list[Peer], dict[str, str]]:
     found: list[Peer] = []
     left_out: dict[str, str] = {}
-    for module, names in MODULES.items():
+    for module in MODULES:
         try:
             loaded = import_module(f"benchmarks.peers.{module}")
         except ImportError as error:
             left_out[module] = f"not installed ({error})"
         else:
-            found += [getattr(loaded, name) for name in names]
+            found.append(loaded.PEER)
     return found, left_out
 
 

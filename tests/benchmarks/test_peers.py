@@ -58,11 +58,10 @@ def asking_in_vain(_core: Allocator) -> AbstractAsyncContextManager[Ask]:
 @pytest.fixture(autouse=True)
 def peers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compare with two peers from here and one that is not installed."""
-    module = SimpleNamespace(
-        GOOD=Peer("good", asking, telling), BAD=Peer("bad", asking_in_vain, telling_wrongly)
-    )
-    monkeypatch.setitem(sys.modules, "benchmarks.peers.made", module)
-    monkeypatch.setattr(compare, "MODULES", {"made": ("GOOD", "BAD"), "absent": ("PEER",)})
+    for peer in (Peer("good", asking, telling), Peer("bad", asking_in_vain, telling_wrongly)):
+        module = SimpleNamespace(PEER=peer)
+        monkeypatch.setitem(sys.modules, f"benchmarks.peers.{peer.name}", module)
+    monkeypatch.setattr(compare, "MODULES", ("good", "bad", "absent"))
 
 
 def only(figures: list[Figure]) -> Figure:
