@@ -1092,11 +1092,12 @@ async def test_a_wait_given_up_cancels_nothing() -> None:
         assert no_ticket_is_left(host)
 
 
-async def test_a_wait_given_up_at_reclaim() -> None:
-    """A waiter that gives up in the very batch that brings the reclaim hurts nobody."""
+@pytest.mark.parametrize("mailbox_size", [1024, 1])
+async def test_a_wait_given_up_at_reclaim(mailbox_size: int) -> None:
+    """A waiter that gives up in the batch that brings the reclaim, or the next, hurts nobody."""
     answers: list[object] = []
     async with (
-        open_allocator() as host,
+        open_allocator(mailbox_size=mailbox_size) as host,
         host.session("kvm") as kvm,
         kvm.subscribe(kinds={EventKind.FREE}) as events,
     ):
