@@ -228,9 +228,10 @@ class Allocator:
     def tick(self, now: float) -> None:
         """Tell the time, in seconds of any clock that never goes back; offers are dated by it.
 
-        Needs nothing drained. Raises `InvalidArgument` for a time that is no number.
+        Needs nothing drained. Raises `InvalidArgument` for a time that is no number, or so
+        large that no wire could carry it.
         """
-        if type(now) is not float and type(now) is not int:
+        if (type(now) is not float and type(now) is not int) or not -(2**63) < now < 2**63:
             _check.refuse("now", now, "a number of seconds")
         self._tables.now = now
 

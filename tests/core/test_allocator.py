@@ -1,5 +1,7 @@
 """The door: what every request does, and every errno that it is refused with."""
 
+import math
+
 import pytest
 
 from ioasid.core import (
@@ -510,9 +512,9 @@ def test_tick(driver: Driver, now: float) -> None:
     driver.core.tick(now)
 
 
-@pytest.mark.parametrize("now", ["1", None, True, 1j])
+@pytest.mark.parametrize("now", ["1", None, True, 1j, math.nan, math.inf, 10**400])
 def test_tick_is_checked(driver: Driver, now: object) -> None:
-    """EINVAL: a time that is no number."""
+    """EINVAL: a time that is no number, or that no figure could tell."""
     with pytest.raises(InvalidArgument, match="now"):
         driver.core.tick(now)  # type: ignore[arg-type]
 
