@@ -179,7 +179,7 @@ class LifeCycle:
                 return
             # Whoever has yet to acknowledge an earlier event of this life holds nothing up.
             notifier.forget(record.chain)
-            record.chain.clear()
+            record.chain = ()
             del self._tables.chained[record.ioasid]
         self._tables.free_pending -= 1
         owner = record.owner

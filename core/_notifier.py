@@ -18,7 +18,7 @@ comes back, so an event costs the same however far behind anybody is. (docs/
 explanation.md, Tiers)
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import define
 
@@ -167,6 +167,8 @@ class Notifier:
             seq, kind, record.ioasid, owner.sid, owner.token, spid, record.data, publisher
         )
         binding = None if publisher is not None else seq if begins else record.binding
+        if not record.chain:
+            record.chain = []
         record.chain.append(Stage(event, record, binding))
         tables.chained[record.ioasid] = record
         tables.unsettled[record.ioasid] = record
@@ -179,12 +181,14 @@ class Notifier:
         """Return how many events of an ID have yet to be offered to their last tier."""
         return self._under_way(record.chain)
 
-    def _under_way(self, chain: list[Stage]) -> int:
+    def _under_way(self, chain: Sequence[Stage]) -> int:
         return sum(self._has_left(stage, LAST_TIER) for stage in chain)
 
     def advance(self, record: Record) -> None:
         """Offer the events of an ID to every tier that they have reached by now."""
         chain = record.chain
+        if not chain:
+            return
         for index, stage in enumerate(chain):
             if index and stage.reach < 0 and self._under_way(chain[:index]):
                 break
@@ -194,6 +198,7 @@ class Notifier:
         while chain and self.is_over(chain[0]):
             del chain[0]
         if not chain:
+            record.chain = ()
             self._tables.chained.pop(record.ioasid, None)
 
     def _advance_stage(self, chain: list[Stage], index: int) -> None:

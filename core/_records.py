@@ -88,7 +88,7 @@ class Record:
     granted: "tuple[Holder, ...]" = ()
     """Who was granted a reference with a BIND or Resync, as often as it was; the subscriptions know
     for which binding."""
-    chain: "list[Stage]" = field(factory=list)
+    chain: "list[Stage] | tuple[()]" = ()
     """Events that somebody has yet to be offered or to acknowledge, in seq order."""
     waiters: "dict[int, Waiter] | None" = None
     """By ticket; few records have any."""

@@ -383,8 +383,8 @@ class _Restorer:
             holder = tables.holders[name]
             holder.references[ioasid] = _check.count(held, "references")
             record.holders += (holder,)
-        record.chain.extend(self._stage(seq, record) for seq in given.chain)
-        if record.chain:
+        if given.chain:
+            record.chain = [self._stage(seq, record) for seq in given.chain]
             tables.chained[ioasid] = record
 
     def _stage(self, seq: int, record: Record | None = None) -> Stage:

@@ -1,6 +1,7 @@
 """What the allocator keeps of an ID: nothing beyond a bit, unless there is something to say."""
 
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -91,6 +92,51 @@ def test_many_plain_ids_are_one_range() -> None:
     assert () == snapshot.sets[0].records
     driver.core.handle(driver.core.session, FreeSet(0))
     assert () == driver.core.snapshot().sets
+
+
+def bytes_taken(driver: Driver, requests: Iterable[tuple[str, Request]]) -> int:
+    """What is allocated and kept while requests are handled."""
+    sessions = {name: driver.core.open_session(name).session for name in ("vtd", "vdcm")}
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for name, request in requests:
+            driver.core.handle(sessions[name], request)
+        driver.core.drain()
+        return tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_plain_id_takes_a_few_bytes() -> None:
+    """A bit in its set, one in the space and its owner's number are all there is of it."""
+    driver = Driver(1 << 20)
+    driver.set(quota=None)
+    taken = bytes_taken(driver, [("vtd", AllocMany(0, 100_000))])
+    assert 0 < taken < 8 * 100_000
+
+
+@pytest.mark.slow
+def test_an_id_with_spid_data_and_two_holders_takes_600_bytes() -> None:
+    """What an ID has nothing of, a chain or grants, takes no room in its record."""
+    driver = Driver(1 << 20)
+    driver.set(quota=None)
+    count = 25_000
+    driver.core.handle(driver.core.session, AllocMany(0, count))
+    taken = bytes_taken(
+        driver,
+        (
+            each
+            for ioasid in range(1, count + 1)
+            for each in (
+                ("vtd", AttachSpid(ioasid, ioasid + 1000)),
+                ("vtd", AttachData(ioasid, ioasid + 2000)),
+                ("vtd", Get(ioasid)),
+                ("vdcm", Get(ioasid)),
+            )
+        ),
+    )
+    assert 0 < taken < 600 * count
 
 
 def test_nothing_is_left_at_the_end() -> None:

@@ -82,7 +82,7 @@ def lose_a_spid(tables: Tables) -> None:
 
 def run_ahead(tables: Tables) -> None:
     """Wait for a lower tier that has not been offered the event."""
-    tables.chained[1].chain[0].waiting[2] = tables.subscriptions[2]
+    next(iter(tables.chained[1].chain)).waiting[2] = tables.subscriptions[2]
 
 
 def wake_a_suspended_one(tables: Tables) -> None:
