@@ -161,7 +161,8 @@ class Session:
             return await reply
         except BaseException:
             if self._actor.is_waiting(reply):
-                self._tell_call(partial(self._actor.abandon, reply))
+                # So the allocator is there: when it goes, nobody waits any more.
+                self._lane.put((None, partial(self._actor.abandon, reply), None))
             raise
 
     async def _carefully(self, reply: Answer[Any], lost: Callable[[Any], None]) -> Any:
@@ -189,12 +190,6 @@ class Session:
         # For what nobody waits for: it does not matter to an allocator that is gone.
         try:
             self._lane.put((self._number, request, None))
-        except MailboxClosed:
-            pass
-
-    def _tell_call(self, call: Callable[[], None]) -> None:
-        try:
-            self._lane.put((None, call, None))
         except MailboxClosed:
             pass
 

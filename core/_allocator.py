@@ -772,9 +772,9 @@ class Allocator:
             return _DONE
         for subscription in subscriptions:
             self._notifier.suspend(subscription)
-        if holder.session is not None:
-            del self._tables.sessions[holder.session]
-            holder.session = None
+        assert holder.session is not None, "it is the session that asks"
+        del self._tables.sessions[holder.session]
+        holder.session = None
         return _DONE
 
     def _evict(self, _: Holder, request: Evict) -> Reply:

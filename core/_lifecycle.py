@@ -104,8 +104,7 @@ class LifeCycle:
             # By ID, so that what happens depends on the state alone and not on its history.
             for ioasid in sorted(unsettled):
                 record = unsettled[ioasid]
-                if record.reclaimed:
-                    continue
+                assert not record.reclaimed, "nothing waits for an ID that is back in the pool"
                 if record.chain:
                     self._notifier.advance(record)
                 if record.free_pending:
