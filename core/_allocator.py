@@ -188,7 +188,8 @@ class Allocator:
         """Decide a request that came through a session; returns the reply.
 
         Returns `None` if the request waits (`wait=True` on `Free` and `FreeSet`): a `Complete`
-        with the same `ticket` comes out of `drain` when what it waits for has happened. Raises
+        with the same `ticket`, a number that no other request waits with, comes out of `drain`
+        when what it waits for has happened. Raises
         the `IoasidError` that the request is refused with; nothing has changed then. Call
         `drain` next.
         """
@@ -237,7 +238,7 @@ class Allocator:
 
     def abandon(self, ticket: int) -> None:
         """Forget a waiting request whose caller gave up; what it asked for stands."""
-        self._life.abandon(ticket)
+        self._life.abandon(_check.number(ticket, "ticket"))
 
     def snapshot(self) -> Snapshot:
         """Return the whole state as a message; equal snapshots are equal states."""
@@ -385,6 +386,7 @@ class Allocator:
             for first, word in member_words(owner):
                 for bit in ones(word):
                     self._refuse_deadlock(holder, owner, first + bit)
+            self._check_ticket()
         if destroy and owner.state is SetState.ACTIVE:
             owner.state = SetState.FREE_PENDING
             tables.sets_free_pending += 1
@@ -508,6 +510,7 @@ class Allocator:
         ioasid = request.ioasid
         if wait:
             self._refuse_deadlock(holder, owner, ioasid)
+            self._check_ticket()
         self._life.free(owner, ioasid)
         if self._tables.unsettled:
             self._life.settle()
@@ -516,6 +519,10 @@ class Allocator:
         if wait and self._life.wait(self._ticket, owner, [ioasid]):
             return None
         return _REMAINS
+
+    def _check_ticket(self) -> None:
+        if _check.number(self._ticket, "ticket") in self._tables.waiters:
+            _check.refuse("ticket", self._ticket, "a ticket that no other request waits with")
 
     def _refuse_deadlock(self, holder: Holder, owner: IoasidSet, ioasid: int) -> None:
         reason = self._life.own_part(holder, owner, ioasid)

@@ -1,6 +1,7 @@
 """The life cycle of an IOASID: free, quarantine, waiting, reclaim, and what outlives them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from ioasid.core import (
     Free,
     FreeSet,
     Get,
+    InvalidArgument,
     IoasidFreePending,
     IoasidState,
     ListSet,
@@ -51,6 +53,7 @@ from ioasid.core import (
     WouldDeadlock,
 )
 from tests.core.helpers import Driver, expect
+from tests.core.invariants import unchanged
 
 RequestOf = Callable[[int], Request]
 FREE_KINDS = frozenset((EventKind.FREE, EventKind.RECLAIM))
@@ -379,6 +382,20 @@ def test_giving_up_cancels_nothing(driver: Driver) -> None:
     driver.ask(Put(ioasids[1]), "kvm")
     assert [] == driver.completed()
     assert 0 == driver.figures().sets
+
+
+@pytest.mark.parametrize("ticket", [41, -1, 2**64, None, "1", True, []])
+def test_a_ticket_names_one_request(driver: Driver, ticket: Any) -> None:
+    """EINVAL: a ticket that is no number, or that a request waits with already."""
+    first, second = driver.alloc(), driver.alloc()
+    driver.ask(Get(first), "kvm")
+    driver.ask(Get(second), "kvm")
+    assert driver.ask(Free(first, wait=True), ticket=41) is None
+    before = driver.core.snapshot()
+    for request in (Free(second, wait=True), FreeSet(0, wait=True)):
+        with pytest.raises(InvalidArgument, match="ticket"):
+            driver.ask(request, ticket=ticket)
+        unchanged(before, driver.core)
 
 
 def test_abandon_of_an_unknown_ticket(driver: Driver) -> None:
