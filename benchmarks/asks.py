@@ -67,10 +67,14 @@ async def open_contenders(backend: str, clients: int, asks: int) -> AsyncIterato
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(open_allocator(capacity=CAPACITY))
         vm = await session.alloc_set(token="vm")
+        beside = await stack.enter_async_context(open_allocator(capacity=CAPACITY))
+        await stack.enter_async_context(beside.session("idle"))
+        other_vm = await beside.alloc_set(token="vm")
         core, sid = new_core()
         floor = await stack.enter_async_context(open_floor(core, backend))
         contenders = {
             "session": through_session(session, vm.sid, asks),
+            "session beside another": through_session(beside, other_vm.sid, asks),
             "floor": _through_floor(floor, sid, asks),
             "anyio.Lock": _under_lock(Lock(), *new_core(), asks),
             "plain call": _plainly(*new_core(), asks),

@@ -146,7 +146,7 @@ async def _flooding(vm: _Vm, tasks: int) -> AsyncIterator[None]:
 
 
 async def hung_subscriber(backend: str, plan: Plan) -> list[Figure]:
-    """Compare asks beside a hung subscriber with the same asks where nobody subscribes.
+    """Compare asks beside a hung subscriber with the same asks where its session is idle.
 
     It subscribes to the whole system, so every ask has an event for it; its queue is full, and
     it never comes back from the first message.
@@ -156,6 +156,7 @@ async def hung_subscriber(backend: str, plan: Plan) -> list[Figure]:
         open_allocator(capacity=CAPACITY) as beside,
         open_allocator(capacity=CAPACITY) as without,
         beside.session("driver") as driver,
+        without.session("driver"),
         driver.subscribe(queue_size=queue_size) as events,
     ):
         passes = {}

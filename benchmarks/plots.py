@@ -8,8 +8,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-LINES = ("o-", "s--", "^-.", "D:", "v-")
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555")
+LINES = ("o-", "s--", "^-.", "D:", "v-", "P--")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555", "#e69f00")
 """Told apart by the colour-blind as well; shapes and dashes help where there is no colour."""
 
 
