@@ -71,6 +71,14 @@ class Witness:
             if isinstance(each, Step) and isinstance(each.message, kinds)
         ]
 
+    def done_by(self, actor: str, *kinds: type[Message]) -> list[Message]:
+        """What an actor did of these kinds, in order: its steps, and its requests when decided."""
+        done = [
+            (each.actor, each.message) if isinstance(each, Step) else (each.holder, each.request)
+            for each in self.seen
+        ]
+        return [message for who, message in done if who == actor and isinstance(message, kinds)]
+
     def told(self, kind: EventKind, ioasid: int) -> list[str]:
         """Who was told that this happened to the ID, in order."""
         return [

@@ -34,6 +34,7 @@ from ioasid.core import (
     Message,
     NotFound,
     Priority,
+    Put,
     Resync,
     UnknownSpid,
 )
@@ -62,6 +63,18 @@ async def test_programming_takes_a_reference_and_clearing_drops_it() -> None:
         assert 1 == (await host.allocator.find(pasid)).references["vdcm:dsa0"]
         await vm.stop("dsa0", pasid)
         assert "vdcm:dsa0" not in (await host.allocator.find(pasid)).references
+
+
+async def test_a_context_goes_before_the_reference() -> None:
+    """While a device has a context for an ID, the ID can't become anybody else's."""
+    witness = Witness()
+    async with a_host(witness) as (_, vm):
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        await vm.program("dsa0", 101)
+        await vm.free(pasid)
+        await settle()
+    assert [Cleared(pasid), Put(pasid)] == witness.done_by("vdcm:dsa0", Cleared, Put)
 
 
 async def test_programming_needs_a_binding() -> None:

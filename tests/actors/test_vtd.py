@@ -43,6 +43,7 @@ from ioasid.core import (
     NotFound,
     NotOfThisSet,
     Priority,
+    Put,
     QuotaExceeded,
     Resync,
     SpidInUse,
@@ -102,6 +103,17 @@ async def test_the_first_bind_and_the_last_unbind_tell() -> None:
         ("vtd", TornDown(pasid, ("dsa1",))),
     ] == witness.steps(Programmed, TornDown)
     assert 2 == host.vtd.iommu.flushes
+
+
+async def test_an_entry_goes_before_the_reference() -> None:
+    """While the IOMMU has an entry for an ID, the ID can't become anybody else's."""
+    witness = Witness()
+    async with a_host(witness) as (_, vm):
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        await vm.free(pasid)
+        await settle()
+    assert [TornDown(pasid, ("dsa0",)), Put(pasid)] == witness.done_by("vtd", TornDown, Put)
 
 
 async def test_an_entry_says_whose_memory_it_is() -> None:

@@ -326,6 +326,16 @@ def test_get_and_put(driver: Driver) -> None:
     assert IoasidRecord(ioasid, 0, None, ACTIVE, None, {}, 1) == driver.find(ioasid)
 
 
+def test_put_drops_the_callers_own(driver: Driver) -> None:
+    """Whoever took a reference last, a put drops one of the holder that asks."""
+    driver.set()
+    ioasid = driver.alloc()
+    for name in ("kvm", "vdcm", "vtd"):
+        driver.ask(Get(ioasid), name)
+    driver.ask(Put(ioasid), "vdcm")
+    assert {"kvm": 1, "vtd": 1} == driver.find(ioasid).references
+
+
 @pytest.mark.parametrize("value", [0, -(2**63), 2**64 - 1, "", "x" * 4096, "\N{SNOWMAN}"])
 def test_data(driver: Driver, value: int | str) -> None:
     """One opaque value per ID; detaching it twice is nothing."""

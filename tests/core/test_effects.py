@@ -108,3 +108,18 @@ def test_complete_comes_after_the_reclaim(core: Allocator) -> None:
     effects = core.drain()
     assert ["RECLAIM", "Complete"] == kinds(effects)
     assert Complete(9, Released(True)) == effects[1]
+
+
+@pytest.mark.parametrize(
+    "effect",
+    [
+        Deliver(1, Event(1, EventKind.ALLOC, 1, 0, "vm-1")),
+        Withdraw(1, None),
+        End(1, True),
+        Complete(9, Released(True)),
+    ],
+)
+def test_effects_are_frozen(effect: Effect) -> None:
+    """Who carries an effect out can't change it for whoever looks at it next."""
+    with pytest.raises(AttributeError, match="immutable"):
+        setattr(effect, effect.__struct_fields__[0], 2)

@@ -168,6 +168,31 @@ def test_quarantine_counts_against_the_quota(driver: Driver) -> None:
     assert ioasid == driver.alloc(sid)
 
 
+def test_an_event_on_its_way_keeps_the_id_in_quarantine(driver: Driver) -> None:
+    """A BIND that a lower tier has yet to be told of comes before the RECLAIM, FREE or none."""
+    kinds = frozenset((EventKind.BIND, EventKind.RECLAIM))
+    cpu = driver.subscribe("cpu", kinds=kinds, priority=Priority.CPU)
+    device = driver.subscribe("device", kinds=kinds, priority=Priority.DEVICE)
+    ioasid = driver.bound()
+    assert not driver.free(ioasid)
+    assert [] == driver.shown(device)
+    driver.finish(cpu, "cpu")
+    assert [("BIND", ioasid), ("RECLAIM", ioasid)] == driver.shown(device)
+
+
+def test_a_grant_keeps_the_id_in_quarantine(driver: Driver) -> None:
+    """With FREE acknowledged, the grant still waits for the UNBIND that ends its binding."""
+    kinds = frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE))
+    kvm = driver.subscribe("kvm", kinds=kinds, hold=True)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    assert not driver.free(ioasid)
+    driver.acknowledge(kvm, driver.seqs(kvm)[EventKind.FREE], "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.acknowledge(kvm, driver.seqs(kvm)[EventKind.UNBIND], "kvm")
+    driver.refused(UnknownIoasid, Find(ioasid))
+
+
 def test_reclaim_is_sent_when_the_id_is_back(driver: Driver) -> None:
     """RECLAIM comes with the ID's last reference, and from then on it is handed out again."""
     kvm = driver.subscribe("kvm", sid=0, kinds=frozenset((EventKind.RECLAIM, EventKind.ALLOC)))

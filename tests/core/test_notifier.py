@@ -352,6 +352,21 @@ def test_a_later_subscriber_sees_bind_and_unbind_in_pairs(driver: Driver) -> Non
     driver.refused(UnknownIoasid, Free(ioasid))
 
 
+def test_an_event_overtakes_none_on_its_way_to_a_later_subscriber(driver: Driver) -> None:
+    """An UNBIND that is done above waits for the BIND that somebody below it joined in time for."""
+    device = driver.subscribe("device", kinds=BINDING, priority=DEVICE)
+    other = driver.subscribe("other", kinds=frozenset({UNBIND}), priority=IOMMU)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    seqs = driver.seqs(device)
+    late = driver.subscribe("late", kinds=BINDING, priority=IOMMU)
+    driver.acknowledge(device, seqs[UNBIND], "device")
+    assert ([], []) == (driver.shown(other), driver.shown(late))
+    driver.acknowledge(device, seqs[BIND], "device")
+    assert [("UNBIND", ioasid)] == driver.shown(other)
+    assert [("BIND", ioasid), ("UNBIND", ioasid)] == driver.shown(late)
+
+
 def test_a_resync_is_followed_by_every_event_it_does_not_show(driver: Driver) -> None:
     """Acknowledging a later event of an ID first loses nothing for who joins a lower tier then."""
     cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
