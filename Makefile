@@ -17,7 +17,7 @@ LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' p
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo replay stress test test-lowest bench bench-peers bench-plots bench-docs explore \
-	fuzz lint format coverage wheel-test clean
+	fuzz mutants mutate lint format coverage wheel-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -48,6 +48,12 @@ explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedule
 
 fuzz: $(VENV)/.demos ## feed a million bad messages, requests and snapshots to the core
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+mutants: $(VENV)/.test ## plant small bugs and see which tool catches which
+	$(BIN)/python -m tests.mutants.run $(ARGS)
+
+mutate: $(VENV)/.test ## change the core operator by operator: what do its tests miss?
+	$(BIN)/python -m tests.mutants.mutate $(ARGS)
 
 test: $(VENV)/.test ## run the tests, README and docs included
 	$(BIN)/python -m pytest $(ARGS)

@@ -1,0 +1,105 @@
+"""The planted faults: all of them apply, and the tools tell the sound product from a faulty one."""
+
+import ast
+import importlib
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+
+from tests.mutants.faults import BY_NAME, FAULTS
+from tests.mutants.mutate import Mutator
+from tests.mutants.planting import Fault, StaleFault, patch, plant, source_of
+from tests.mutants.run import BEGIN, END, PAGE, cells, markdown, write_page
+from tests.mutants.trial import TOOLS, Verdict, try_tool
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
+def test_every_fault_applies(fault: Fault) -> None:
+    """The piece that a fault replaces is there once, and what comes of it is Python."""
+    source, _ = source_of(fault.module)
+    ast.parse(patch(fault, source))
+
+
+def test_names_are_unique() -> None:
+    """Every fault has a name of its own."""
+    assert len(FAULTS) == len(BY_NAME)
+
+
+def test_stale_fault_is_refused() -> None:
+    """A piece that is gone or there twice, or a module that is gone, is an error."""
+    fault = FAULTS[0]
+    with pytest.raises(StaleFault, match=f"{fault.name}.* 0 times"):
+        patch(fault, "")
+    with pytest.raises(StaleFault, match=f"{fault.name}.* 2 times"):
+        patch(fault, fault.old * 2)
+    with pytest.raises(StaleFault, match="no module core"):
+        plant(evolve(fault, module="core._nothing"))
+
+
+def test_planted_too_late() -> None:
+    """A module that is imported already takes no fault."""
+    fault = FAULTS[0]
+    importlib.import_module(fault.full_module)
+    with pytest.raises(RuntimeError, match="imported already"):
+        plant(fault)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "name"),
+    [
+        ("histories", "tier-not-awaited"),
+        ("core", "quota-off-by-one"),
+        ("schedules", "reply-lost-at-shutdown"),
+        ("actors", "acknowledgement-not-sent"),
+    ],
+)
+def test_fault_is_caught(tool: str, name: str) -> None:
+    """Each tool catches one of its faults within its bound."""
+    verdict = try_tool(tool, BY_NAME[name])
+    assert verdict.caught
+    assert verdict.count > 0
+    assert "" != verdict.what
+
+
+def test_page_shows_every_fault() -> None:
+    """The table of the page has a row for every fault, in order, and no other."""
+    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
+    rows = [row.split(" | ")[0] for row in table.splitlines()]
+    assert [f"| `{each.name}`" for each in FAULTS] == rows[2:-1]
+
+
+def test_page_keeps_what_is_around_the_table(tmp_path: Path) -> None:
+    """Only what is between the markers is replaced."""
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}old\n{END}after\n", encoding="utf-8")
+    write_page("new\n", page)
+    assert f"before\n{BEGIN}new\n{END}after\n" == page.read_text("utf-8")
+
+
+def test_table() -> None:
+    """A field has how much it took, a dash for what was not caught, nothing for what can't be."""
+    fault = FAULTS[0]
+    found = {"histories": Verdict(True, 1), "core": Verdict(False, 900)}
+    assert ["1 step", "—", ""] == cells(fault, ("histories", "core", "actors"), found)
+    table = markdown([fault], tuple(TOOLS), {"": {}, fault.name: found})
+    assert table.endswith("| caught |  | 1 of 1 | 0 of 0 | 0 of 0 | 0 of 1 | 0 of 0 |\n")
+
+
+def test_general_mutants() -> None:
+    """Operators, constants, conditions and statements are changed, one at a time."""
+    source = "def f(n: int = 1) -> int:\n    if n and n < 2:\n        g(n)\n    return n + 1\n"
+    changed = [
+        source[: each.begin] + each.new + source[each.end :] for each in Mutator(source).mutants()
+    ]
+    assert [
+        source.replace("= 1", "= 2"),
+        source.replace("n and n < 2", "(n or n < 2)"),
+        source.replace("n < 2", "(n <= 2)"),
+        source.replace("2", "3"),
+        source.replace("g(n)", "pass"),
+        source.replace("return n + 1", "return None"),
+        source.replace("n + 1", "(n - 1)"),
+        source.replace("+ 1", "+ 2"),
+    ] == changed
