@@ -128,18 +128,18 @@ class IdSpace:
         ioasid = self._run_last + 1
         if not first <= low <= ioasid:
             first = ioasid = low
-        word = self._words.get(ioasid >> SHIFT)
-        if ioasid > high or (word is not None and word.used >> (ioasid & MASK) & 1):
+        number, position = ioasid >> SHIFT, ioasid & MASK
+        word = self._words.get(number)
+        if ioasid > high or (word is not None and word.used >> position & 1):
             found = self.lowest_free(ioasid, high)
             if found is None:
                 return None
             ioasid = found
-            word = self._words.get(ioasid >> SHIFT)
+            number, position = ioasid >> SHIFT, ioasid & MASK
+            word = self._words.get(number)
         # All from `first` to here are taken now: where the next search from `low` begins.
         self._run_first = first
         self._run_last = ioasid
-        number = ioasid >> SHIFT
-        position = ioasid & MASK
         bit = 1 << position
         if word is None:
             word = self._words[number] = self._spare or Word()
