@@ -557,9 +557,8 @@ class Allocator:
             return _REMAINS
         del holder.references[ioasid]
         record.holders = without(record.holders, holder)
-        self._tables.unsettled[ioasid] = record
-        self._life.settle()
-        return Released(record.reclaimed)
+        self._life.settle_one(record)
+        return _RECLAIMED if record.reclaimed else _REMAINS
 
     def _find(self, _: Holder, request: Find) -> Reply:
         return self._record(self._owner(request.ioasid, request.sid), request.ioasid)
@@ -598,8 +597,7 @@ class Allocator:
         record = owner.records.get(request.ioasid)
         if record is not None and record.data is not None:
             record.data = None
-            self._tables.unsettled[request.ioasid] = record
-            self._life.settle()
+            self._life.settle_one(record)
         return _DONE
 
     def _attach_spid(self, _: Holder, request: AttachSpid) -> Reply:
@@ -613,7 +611,7 @@ class Allocator:
             raise SpidInUse(owner.sid, spid, owner.spids[spid])
         record = self._refuse_too_many(owner, ioasid)
         record.spid = spid
-        owner.spids[spid] = ioasid
+        owner.spids[spid] = record.ioasid
         record.binding = self._notifier.stage(record, BIND, spid, None)
         if self._tables.unsettled:
             self._life.settle()
@@ -637,8 +635,7 @@ class Allocator:
             self._notifier.stage(record, UNBIND, record.spid, None)
         del owner.spids[record.spid]
         record.spid = record.binding = None
-        self._tables.unsettled[ioasid] = record
-        self._life.settle()
+        self._life.settle_one(record)
         return _DONE
 
     def _find_by_spid(self, holder: Holder, request: FindBySpid) -> Reply:
@@ -659,8 +656,7 @@ class Allocator:
         owner = self._active(request.ioasid, request.sid)
         record = self._refuse_too_many(owner, request.ioasid)
         self._notifier.stage(record, kind, record.spid, holder.name)
-        self._tables.unsettled[request.ioasid] = record
-        self._life.settle()
+        self._life.settle_one(record)
         return _DONE
 
     # -- subscriptions ------------------------------------------------------------------------

@@ -112,6 +112,15 @@ class LifeCycle:
                 elif record.is_plain():
                     record.owner.records.pop(ioasid, None)
 
+    def settle_one(self, record: Record) -> None:
+        """Let everything happen that a change of one record made possible."""
+        if record.is_plain():
+            # Nothing can follow from it, and most changes end so.
+            record.owner.records.pop(record.ioasid, None)
+        else:
+            self._tables.unsettled[record.ioasid] = record
+            self.settle()
+
     def own_part(self, holder: Holder, owner: IoasidSet, ioasid: int) -> str | None:
         """Tell what a holder itself has yet to do before an ID can be reclaimed, or `None`."""
         record = owner.records.get(ioasid)
