@@ -135,21 +135,21 @@ class Actor:
         """
         _check(message)
         try:
-            self._lane.put((message, self._new_reply()))
+            self._lane.tell((message, self._new_reply()))
         except MailboxClosed:
             pass
 
     def crash(self, reason: str = "told to") -> None:
         """Make the actor crash when its turn comes: a fault to plant, for demos and tests."""
         try:
-            self._lane.put((Crash(reason), None))
+            self._lane.tell((Crash(reason), None))
         except MailboxClosed:
             pass
 
     def stop(self) -> None:
         """Let the actor leave in order, when it has handled what it was sent before."""
         try:
-            self._lane.put(None)
+            self._lane.tell(None)
         except MailboxClosed:
             pass
 
@@ -325,7 +325,7 @@ class Actor:
         if not self._noted:
             self._noted = True
             try:
-                self._lane.put(NOTE)
+                self._lane.tell(NOTE)
             except MailboxClosed:
                 pass
 

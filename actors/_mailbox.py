@@ -5,9 +5,9 @@ step, and so are "close" and "what is left": an item is either handed to the con
 by `close`, never lost between the two.
 
 Every sender has a lane, in which its items keep their order. A batch is one round over the lanes
-that hold something: it takes all of a short one and a share of a long one, short ones first. So
-a sender with ten thousand items waiting delays another's only one by a few, and since every lane
-has its turn in every round, nobody starves. With one lane there is nobody to be fair to.
+that hold something: all of a short one and a share of a long one, short ones first. So a sender
+with ten thousand items waiting delays another's only one by a few, and since every lane has its
+turn in every round, nobody starves. While only one sender asks, its share is larger.
 """
 
 from collections import deque
@@ -19,15 +19,26 @@ from attrs import frozen
 
 from ioasid.actors._reply import Reply, pause, reply_factory
 
-__all__ = ["SHARE", "Lane", "Mailbox", "MailboxClosed", "MailboxStatistics"]
+__all__ = ["CALM", "LONE_SHARE", "SHARE", "Lane", "Mailbox", "MailboxClosed", "MailboxStatistics"]
 
 T = TypeVar("T")
 
 SHARE: Final = 2
-"""The most items of one lane in a batch, where there is another lane.
+"""The most items of one lane in a batch, while more than one sender asks.
 
 A larger share costs less per item, a smaller one keeps others waiting for less long: it is the
 largest that `make bench` shows to leave a lone ask within twice its time on an idle allocator.
+"""
+
+LONE_SHARE: Final = 64
+"""The same while only one sender asks: what an item costs more than in batches without end is
+little, and so is what the first ask of another sender has to wait.
+"""
+
+CALM: Final = 4096
+"""After so many batches in which only one sender asked, it counts as the only one.
+
+Another one that asks every few hundredths of a second finds short batches whenever it comes.
 """
 
 
@@ -44,8 +55,6 @@ class MailboxStatistics:
 
     bound: int
     """The most items in one batch."""
-    lanes: int
-    """The senders that may put something."""
     waiting: int
     """Items for the next batches, of all lanes."""
 
@@ -66,11 +75,13 @@ class Mailbox(Generic[T]):
 
     __slots__ = (
         "_active",
+        "_asker",
         "_bound",
         "_closed",
+        "_contended",
         "_given_up",
-        "_lanes",
         "_leaving",
+        "_lone_share",
         "_new_wakeup",
         "_pause",
         "_share",
@@ -83,9 +94,11 @@ class Mailbox(Generic[T]):
         if bound < 1:
             raise ValueError(f"bound must be at least 1, not {bound}")
         self._bound = bound
+        self._share = min(SHARE, bound)
+        self._lone_share = min(LONE_SHARE, bound)
         self._given_up = given_up
-        self._lanes = 0
-        self._share = bound
+        self._asker: Lane[T] | None = None
+        self._contended = 0
         self._active: deque[Lane[T]] = deque()
         self._leaving: deque[T] = deque()
         self._closed = False
@@ -95,12 +108,7 @@ class Mailbox(Generic[T]):
 
     def lane(self) -> "Lane[T]":
         """Return the way in for one more sender; a closed mailbox has them, but takes nothing."""
-        self._count_lanes(self._lanes + 1)
         return Lane(self)
-
-    def _count_lanes(self, lanes: int) -> None:
-        self._lanes = lanes
-        self._share = min(SHARE, self._bound) if lanes > 1 else self._bound
 
     def ready(self) -> Awaitable[None]:
         """Return what to await before `take`: a sleep if the mailbox is empty, else a checkpoint.
@@ -126,14 +134,18 @@ class Mailbox(Generic[T]):
         """
         if self._closed:
             raise MailboxClosed
+        share = self._lone_share
+        if self._contended:
+            self._contended -= 1
+            share = self._share
         active = self._active
-        if len(active) == 1 and not self._leaving and len(active[0]._items) <= self._share:
+        if len(active) == 1 and not self._leaving and len(active[0]._items) <= share:
             # The most frequent round: one asks.
             items = active.pop()._items
             batch = list(items)
             items.clear()
             return batch
-        return self._take_round()
+        return self._take_round(share)
 
     def put_last(self, item: T) -> None:
         """Add an item behind all that is in the mailbox by now, of whatever lane.
@@ -168,30 +180,32 @@ class Mailbox(Generic[T]):
     def statistics(self) -> MailboxStatistics:
         """Return the figures of this moment; a closed mailbox has them too."""
         waiting = len(self._leaving) + sum(len(lane._items) for lane in self._active)
-        return MailboxStatistics(self._bound, self._lanes, waiting)
+        return MailboxStatistics(self._bound, waiting)
 
-    def _take_round(self) -> list[T]:
+    def _take_round(self, share: int) -> list[T]:
         active = self._active
-        batch = self._pop(self._leaving, self._bound)
+        batch: list[T] = self._pop(self._leaving, self._bound) if self._leaving else []
         shares: list[T] = []
         room = self._bound - len(batch)
-        for _ in range(len(active)):
-            if not room:
-                break
-            lane = active.popleft()
+        for lane in tuple(active):
             items = lane._items
             count = len(items)
-            if count <= self._share and count <= room:
+            if count <= share and count <= room:
+                active.popleft()
                 batch += items
                 items.clear()
-            else:
-                some = self._pop(items, min(self._share, room))
+            elif room:
+                active.rotate(-1)
+                some = self._pop(items, min(room, share))
                 count = len(some)
                 shares += some
-                if items:
-                    active.append(lane)
+                if not items:
+                    active.pop()
+            else:
+                break
             room -= count
-        return batch + shares
+        batch += shares
+        return batch
 
     def _pop(self, items: deque[T], most: int) -> list[T]:
         popped: list[T] = []
@@ -219,13 +233,24 @@ class Lane(Generic[T]):
         self._items: deque[T] = deque()
 
     def put(self, item: T) -> None:
-        """Add an item behind the others of this lane; nobody has to wait for room.
+        """Add the item of an asker, one that goes on to wait for its reply.
 
-        What limits the number of items is that whoever puts one goes on to wait for a reply, or
-        was given something by the consumer before. An item whose asker gives up keeps its place
-        until its turn comes.
+        There is always room, behind the others of this lane. An item whose asker gives up keeps
+        its place until its turn comes.
 
         Raises MailboxClosed if the mailbox is closed; the item is then not in it.
+        """
+        mailbox = self._mailbox
+        if mailbox._asker is not self:
+            if mailbox._asker is not None:
+                mailbox._contended = CALM
+            mailbox._asker = self
+        self.tell(item)
+
+    def tell(self, item: T) -> None:
+        """Add a one-way message, one that nobody waits for, such as an acknowledgement.
+
+        What limits the number of these must come from elsewhere. Raises as `put` does.
         """
         mailbox = self._mailbox
         if mailbox._closed:
@@ -240,11 +265,10 @@ class Lane(Generic[T]):
         """Add the last item. All of this lane is handed out before anything of another one.
 
         So who hears that this sender left, and puts something itself, comes after it. Raises as
-        `put` does; the lane is gone in any case.
+        `put` does.
         """
         mailbox = self._mailbox
-        mailbox._count_lanes(mailbox._lanes - 1)
-        self.put(item)
+        self.tell(item)
         mailbox._active.remove(self)
         mailbox._leaving += self._items
         self._items.clear()

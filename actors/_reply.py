@@ -15,7 +15,6 @@ An error that nobody collects, because its asker is gone, is then no event loop'
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from anyio import get_cancelled_exc_class
@@ -85,13 +84,21 @@ def reply_factory() -> Callable[[], Reply[Any]]:
     return TrioReply
 
 
+class _Pause:
+    """What `asyncio.sleep(0)` does, but nothing is made for it each time."""
+
+    def __await__(self) -> Generator[Any, None, None]:
+        yield
+
+
 def pause() -> Callable[[], Awaitable[None]]:
     """Return the running event loop's own checkpoint, looked up once as well.
 
     Raises RuntimeError outside of an event loop.
     """
     if get_cancelled_exc_class() is asyncio.CancelledError:
-        return partial(asyncio.sleep, 0)
+        pause = _Pause()
+        return lambda: pause
     from trio.lowlevel import checkpoint
 
     return checkpoint

@@ -189,7 +189,7 @@ class Session:
     def _tell(self, request: Request) -> None:
         # For what nobody waits for: it does not matter to an allocator that is gone.
         try:
-            self._lane.put((self._number, request, None))
+            self._lane.tell((self._number, request, None))
         except MailboxClosed:
             pass
 

@@ -10,7 +10,15 @@ import pytest
 from anyio.lowlevel import checkpoint
 from attrs.exceptions import FrozenInstanceError
 
-from ioasid.actors._mailbox import SHARE, Lane, Mailbox, MailboxClosed, MailboxStatistics
+from ioasid.actors._mailbox import (
+    CALM,
+    LONE_SHARE,
+    SHARE,
+    Lane,
+    Mailbox,
+    MailboxClosed,
+    MailboxStatistics,
+)
 from ioasid.actors._reply import Reply, reply_factory
 
 pytestmark = pytest.mark.anyio
@@ -146,20 +154,32 @@ async def test_lanes_beyond_the_bound_have_their_turn() -> None:
     assert [[0, 0, 1], [2, 2, 3], [4, 4, 1], [3]] == await drain(mailbox)
 
 
-async def test_a_lane_of_its_own_has_no_share() -> None:
-    """With nobody to be fair to, a batch is as long as the bound allows."""
-    mailbox, lane = one_lane(1024)
-    other = mailbox.lane()
-    put_all(lane, range(2 * SHARE))
-    other.leave(-1)
-    assert [-1, *range(2 * SHARE)] == await receive(mailbox)
+async def test_a_sender_alone_has_a_larger_share() -> None:
+    """While only one sender asks, whatever others tell, more of it is in a batch."""
+    mailbox: Mailbox[int] = Mailbox(1024, nobody)
+    alone, told = mailbox.lane(), mailbox.lane()
+    put_all(alone, range(2 * LONE_SHARE))
+    told.tell(-1)
+    assert [-1, *range(LONE_SHARE)] == await receive(mailbox)
+    assert list(range(LONE_SHARE, 2 * LONE_SHARE)) == await receive(mailbox)
+
+
+async def test_a_sender_is_alone_again_after_a_while() -> None:
+    """After another sender asked, many batches are short, lest it comes again; then it is calm."""
+    mailbox: Mailbox[int] = Mailbox(1024, nobody)
+    flood, other = mailbox.lane(), mailbox.lane()
+    other.put(-1)
+    put_all(flood, range(CALM * SHARE + LONE_SHARE))
+    assert [-1, *range(SHARE)] == mailbox.take()
+    for _ in range(CALM - 1):
+        assert SHARE == len(mailbox.take())
+    assert LONE_SHARE == len(mailbox.take())
 
 
 async def test_who_leaves_goes_first() -> None:
     """All that a leaving lane holds is handed out before what others put, before or after."""
     mailbox: Mailbox[int] = Mailbox(SHARE + 2, nobody)
     others, leaving = mailbox.lane(), mailbox.lane()
-    mailbox.lane()
     put_all(others, range(3 * SHARE))
     put_all(leaving, range(100, 100 + 2 * SHARE))
     leaving.leave(-1)
@@ -401,10 +421,12 @@ async def test_nothing_enters_a_closed_mailbox() -> None:
     with pytest.raises(MailboxClosed, match="the mailbox is closed"):
         lane.put(1)
     with pytest.raises(MailboxClosed):
+        lane.tell(2)
+    with pytest.raises(MailboxClosed):
         lane.leave(2)
     with pytest.raises(MailboxClosed):
         mailbox.put_last(3)
-    assert MailboxStatistics(bound=2, lanes=0, waiting=0) == mailbox.statistics()
+    assert 0 == mailbox.statistics().waiting
     assert [] == mailbox.close()
 
 
@@ -484,17 +506,17 @@ async def test_close_between_batches() -> None:
 async def test_statistics() -> None:
     """The figures follow what goes in and out."""
     mailbox, lane = one_lane(2)
-    assert MailboxStatistics(bound=2, lanes=1, waiting=0) == mailbox.statistics()
+    assert MailboxStatistics(bound=2, waiting=0) == mailbox.statistics()
     other = mailbox.lane()
     put_all(lane, range(5))
     other.put(5)
-    assert MailboxStatistics(bound=2, lanes=2, waiting=6) == mailbox.statistics()
+    assert MailboxStatistics(bound=2, waiting=6) == mailbox.statistics()
     await receive(mailbox)
-    assert MailboxStatistics(bound=2, lanes=2, waiting=4) == mailbox.statistics()
+    assert MailboxStatistics(bound=2, waiting=4) == mailbox.statistics()
     other.leave(6)
-    assert MailboxStatistics(bound=2, lanes=1, waiting=5) == mailbox.statistics()
+    assert MailboxStatistics(bound=2, waiting=5) == mailbox.statistics()
     mailbox.close()
-    assert MailboxStatistics(bound=2, lanes=1, waiting=0) == mailbox.statistics()
+    assert MailboxStatistics(bound=2, waiting=0) == mailbox.statistics()
 
 
 async def test_statistics_are_frozen() -> None:
