@@ -11,7 +11,7 @@ from anyio import fail_after, wait_all_tasks_blocked
 from benchmarks.asks import CAPACITY, Client, new_core, pass_of, through_session
 from benchmarks.audience import Audience
 from benchmarks.crowds import SUBSCRIBERS, TARGETS, open_crowd
-from benchmarks.fanout import ALLOC, Show, Told, nothing, open_audience
+from benchmarks.fanout import ALLOC, Show, Told, nothing, open_audience, open_floor
 from benchmarks.measure import PATIENCE, Figure, Pass, Plan, compare, take_turns
 from benchmarks.peers.peer import Ask, Peer, allocate
 from ioasid.actors import open_allocator
@@ -20,6 +20,8 @@ from ioasid.core import EventKind, Priority
 OURS: Final = "ioasid"
 TOLD: Final = "ioasid until told"
 """Until the last subscriber has the event, acknowledgements not decided; only shown."""
+FLOOR: Final = "floor"
+"""Appending to as many deques and waking as many tasks; only shown."""
 MODULES: Final = (
     "mindmesh",
     "domo_actors",
@@ -74,8 +76,12 @@ async def peer_fanout(backend: str, plan: Plan) -> list[Figure]:
 
     @asynccontextmanager
     async def ours() -> AsyncIterator[Passes]:
-        async with open_audience(ALLOC, [Priority.LAST] * size) as show:
-            yield {OURS: show.until_acknowledged(events), TOLD: show.until_told(events)}
+        async with open_audience(ALLOC, [Priority.LAST] * size) as show, open_floor(size) as floor:
+            yield {
+                OURS: show.until_acknowledged(events),
+                TOLD: show.until_told(events),
+                FLOOR: floor.until_acknowledged(events),
+            }
 
     @asynccontextmanager
     async def opening(peer: Peer) -> AsyncIterator[Pass]:
@@ -94,8 +100,8 @@ async def peer_filtered(backend: str, plan: Plan) -> list[Figure]:
 
     @asynccontextmanager
     async def ours() -> AsyncIterator[Passes]:
-        async with open_crowd(sets) as crowd:
-            yield {OURS: crowd.passing(events)}
+        async with open_crowd(sets) as crowd, open_floor(SUBSCRIBERS) as floor:
+            yield {OURS: crowd.passing(events), FLOOR: floor.until_acknowledged(events)}
 
     @asynccontextmanager
     async def opening(peer: Peer) -> AsyncIterator[Pass]:
@@ -213,7 +219,7 @@ def _figures(
     backend: str,
     rest: float | None = None,
 ) -> list[Figure]:
-    ours = [each for each in (OURS, TOLD) if each in times]
+    ours = [each for each in (OURS, TOLD, FLOOR) if each in times]
     order = sorted(times.keys() - {*ours}, key=lambda each: median(times[each]))
     times = {each: times[each] for each in (*ours, *order)}
     note = ""
