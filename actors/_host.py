@@ -3,12 +3,12 @@
 Nothing is global; any number of hosts live in one process.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeAlias
 
+from anyio import CancelScope, create_task_group
 from anyio import Event as Signal
-from anyio import create_task_group
 from anyio.abc import TaskGroup, TaskStatus
 
 from ioasid.actors._actor import Actor, HostObserver, check_name
@@ -63,6 +63,8 @@ class Vm:
         self._ending = Signal()
         self._gone = Signal()
         self._cleared = False
+        self._asking: set[CancelScope] = set()
+        """What it asks devices at the moment."""
         self.name = name
         self.vfio = vfio
         self.kvm = kvm
@@ -92,25 +94,39 @@ class Vm:
 
     async def program(self, device: str, gpasid: int) -> int:
         """Let the guest program its PASID into a device; answers the host PASID behind it."""
-        ioasid: int = await self._device(device).ask(ProgramGuestPasid(self.sid, gpasid))
-        return ioasid
+        with self._at(device) as vdcm:
+            ioasid: int = await vdcm.ask(ProgramGuestPasid(self.sid, gpasid))
+            return ioasid
+        raise VmClosed(self.name)
 
     async def submit(self, device: str, gpasid: int) -> int:
         """Submit work with ENQCMD: translate the guest's PASID, start DMA; answers its number."""
-        vdcm = self._device(device)
-        ioasid = await self.kvm.ask(Enqcmd(gpasid))
-        transfer: int = await vdcm.ask(StartDma(ioasid))
-        return transfer
+        with self._at(device) as vdcm:
+            ioasid = await self.kvm.ask(Enqcmd(gpasid))
+            transfer: int = await vdcm.ask(StartDma(ioasid, self.sid))
+            return transfer
+        raise VmClosed(self.name)
 
     async def stop(self, device: str, pasid: int) -> None:
         """Stop a device's work with a host PASID; returns when it is drained and cleared."""
-        await self._device(device).ask(StopDma(pasid, self.sid))
+        with self._at(device) as vdcm:
+            await vdcm.ask(StopDma(pasid, self.sid))
+            return
+        raise VmClosed(self.name)
 
-    def _device(self, name: str) -> Vdcm:
+    @contextmanager
+    def _at(self, device: str) -> Iterator[Vdcm]:
         # A VM that is gone must not come back through a device: its set's number is used again.
+        # So what it asked is given up when it ends, and dropped where it waits.
         if self._ending.is_set():
             raise VmClosed(self.name)
-        return self._host.device(name)
+        vdcm = self._host.device(device)
+        with CancelScope() as scope:
+            self._asking.add(scope)
+            try:
+                yield vdcm
+            finally:
+                self._asking.remove(scope)
 
     async def close(self) -> None:
         """End the VM: free its set; returns when all of it is reclaimed and the VM is gone."""
@@ -124,6 +140,8 @@ class Vm:
         `gone` waits for that. A second time does nothing.
         """
         self._ending.set()
+        for scope in self._asking:
+            scope.cancel()
 
     async def gone(self) -> None:
         """Wait until the VM has ended and everything it had is reclaimed.

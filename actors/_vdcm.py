@@ -21,7 +21,15 @@ from ioasid.actors._reply import Reply
 from ioasid.actors._session import Session
 from ioasid.actors._subscription import Subscription
 from ioasid.actors._vtd import Iommu
-from ioasid.core import Event, EventKind, IoasidState, Message, Priority, Resync
+from ioasid.core import (
+    Event,
+    EventKind,
+    IoasidState,
+    Message,
+    NotOfThisSet,
+    Priority,
+    Resync,
+)
 
 __all__ = [
     "Cleared",
@@ -62,10 +70,12 @@ class ProgramPasid(Message, frozen=True):
 class StartDma(Message, frozen=True):
     """Start a transfer with a PASID; answers its number.
 
-    Errors: `NotProgrammed`, `ContextStopping`, `DmaFault` if the IOMMU has no entry.
+    Errors: `NotProgrammed`, `ContextStopping`, `DmaFault` if the IOMMU has no entry; with a
+    `sid`, `NotOfThisSet` if it was programmed for another set since the PASID was translated.
     """
 
     ioasid: int
+    sid: int | None = None
 
 
 class CompleteDma(Message, frozen=True):
@@ -116,6 +126,8 @@ VdcmRequest: TypeAlias = ProgramGuestPasid | ProgramPasid | StartDma | CompleteD
 class Context:
     """What the device has programmed for one ID."""
 
+    sid: int | None
+    """The set that it was programmed for, if that was named."""
     gpasid: int | None
     stopping: bool = False
     in_flight: set[int] = field(factory=set)
@@ -204,12 +216,12 @@ class Vdcm(Actor):
         match message:
             case ProgramGuestPasid(sid, gpasid):
                 ioasid = await self.session.find_by_spid(sid, gpasid, get=True)
-                return await self._program(ioasid, gpasid)
+                return await self._program(ioasid, Context(sid, gpasid))
             case ProgramPasid(ioasid, sid):
                 await self.session.get(ioasid, sid=sid)
-                return await self._program(ioasid, None)
-            case StartDma(ioasid):
-                return self._start(ioasid)
+                return await self._program(ioasid, Context(sid, None))
+            case StartDma(ioasid, sid):
+                return self._start(ioasid, sid)
             case CompleteDma(transfer):
                 return await self._complete(transfer)
             case StopDma(ioasid, sid):
@@ -228,16 +240,18 @@ class Vdcm(Actor):
             raise NotProgrammed(self.device.name, ioasid)
         return context
 
-    async def _program(self, ioasid: int, gpasid: int | None) -> int:
+    async def _program(self, ioasid: int, context: Context) -> int:
         if ioasid in self.device.contexts:
             await self.session.put(ioasid)
             raise AlreadyProgrammed(self.device.name, ioasid)
-        self.device.contexts[ioasid] = Context(gpasid)
+        self.device.contexts[ioasid] = context
         return ioasid
 
-    def _start(self, ioasid: int) -> int:
+    def _start(self, ioasid: int, sid: int | None) -> int:
         device = self.device
         context = self._context(ioasid)
+        if sid is not None and sid != context.sid:
+            raise NotOfThisSet(ioasid, sid)
         if context.stopping:
             raise ContextStopping(device.name, ioasid)
         if self._iommu.translate(device.name, ioasid) is None:

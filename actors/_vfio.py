@@ -5,6 +5,8 @@ It owns the VM's set and names it in every request, so that a guest reaches no I
 
 from typing import Any, TypeAlias
 
+from anyio import CancelScope
+
 from ioasid.actors._actor import LATER, Actor, HostObserver, check_name
 from ioasid.actors._errors import VmClosed
 from ioasid.actors._reply import Reply
@@ -84,6 +86,8 @@ class Vfio(Actor):
         self._closed = False
         self._closers: list[Reply[Any]] = []
         """Who waits for the set to be gone."""
+        self._asking: set[CancelScope] = set()
+        """What it asks the IOMMU driver at the moment."""
         self.sid = -1
         """The VM's set; it outlives a crash, since sets belong to no session."""
 
@@ -97,6 +101,8 @@ class Vfio(Actor):
         """Handle a `VfioRequest`; what has to wait for others does so in the background."""
         if isinstance(message, CloseVm):
             self._closed = True
+            for scope in self._asking:
+                scope.cancel()
             self._closers.append(self.reply_later())
             if len(self._closers) == 1:
                 self._tasks.start_soon(self._close_set)
@@ -110,12 +116,23 @@ class Vfio(Actor):
                 return await self.session.free(ioasid, sid=self.sid)
             case BindPasid(device, ioasid, gpasid):
                 bind = BindGuestPasid(device, ioasid, self.sid, gpasid, self._vm)
-                return self.in_background(lambda: self._vtd.ask(bind))
+                return self.in_background(lambda: self._ask(bind))
             case UnbindPasid(device, ioasid):
                 unbind = UnbindGuestPasid(device, ioasid, self.sid)
-                return self.in_background(lambda: self._vtd.ask(unbind))
+                return self.in_background(lambda: self._ask(unbind))
             case _:
                 return await super().on_message(message)
+
+    async def _ask(self, message: BindGuestPasid | UnbindGuestPasid) -> None:
+        # Given up when the VM ends, and dropped where it waits: the set's number is used again.
+        with CancelScope() as scope:
+            self._asking.add(scope)
+            try:
+                await self._vtd.ask(message)
+                return
+            finally:
+                self._asking.remove(scope)
+        raise VmClosed(self._vm)
 
     async def _close_set(self) -> None:
         await close_set(self.session, self._vm)

@@ -203,15 +203,15 @@ class Asked:
 
     async def ask(self, name: str, call: Call) -> None:
         """Ask in a task of its own, and return when everybody waits."""
-
-        async def ask() -> None:
-            try:
-                self.came_to[name] = await call()
-            except IoasidError as error:
-                self.came_to[name] = type(error)
-
-        self._tasks.start_soon(ask)
+        self._tasks.start_soon(self.note, name, call)
         await settle()
+
+    async def note(self, name: str, call: Call) -> None:
+        """Ask, and note what it comes to."""
+        try:
+            self.came_to[name] = await call()
+        except IoasidError as error:
+            self.came_to[name] = type(error)
 
 
 def core_of(host: Host) -> Allocator:

@@ -15,6 +15,7 @@ from ioasid.actors import (
     ActorCrashed,
     ActorStopped,
     AlreadyProgrammed,
+    BindGuestPasid,
     Cleared,
     Decision,
     DeviceExists,
@@ -27,13 +28,16 @@ from ioasid.actors import (
     Mapped,
     NotBound,
     NotProgrammed,
+    ProgramGuestPasid,
     Programmed,
+    ProgramPasid,
     Step,
     TornDown,
     UnbindPending,
     UnknownDevice,
     UnknownTransfer,
     Unmapped,
+    Vdcm,
     Vm,
     VmClosed,
     VmExists,
@@ -49,6 +53,7 @@ from ioasid.core import (
     InvalidArgument,
     IoasidError,
     Message,
+    NotOfThisSet,
     OpenSession,
     Priority,
     SessionEnded,
@@ -59,6 +64,7 @@ from ioasid.core import (
 )
 from tests.actors.hosts import (
     CAPACITY,
+    QUOTA,
     SYSTEM_QUOTA,
     Asked,
     Call,
@@ -607,6 +613,77 @@ async def test_an_eviction_with_dma_in_flight(holder: str) -> None:
         await nothing_is_left(host)
 
 
+# Devices that are busy
+
+
+def keep_busy(vdcm: Vdcm) -> None:
+    """Give a device more to do than anybody here waits for."""
+    for _ in range(500):
+        vdcm.tell(ProgramPasid(CAPACITY - 1))
+
+
+async def turns(count: int) -> None:
+    """Let the event loop run that often: enough for a few steps, and not for all of them."""
+    for _ in range(count):
+        await checkpoint()
+
+
+async def test_what_a_vm_asked_a_device_ends_with_it() -> None:
+    """What waits at a busy device when its VM ends does not reach the next VM with that set."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        asked = Asked(tasks)
+        vdcm = host.device("dsa0")
+        keep_busy(vdcm)
+        tasks.start_soon(asked.note, "program", lambda: vm.program("dsa0", 101))
+        await turns(20)
+        await vm.close()
+        following = await host.start_vm("vm-1", quota=QUOTA)
+        await following.bind("dsa0", await following.alloc(), 101)
+        assert vm.sid == following.sid
+        await settle()
+        assert ({"program": VmClosed}, {}) == (asked.came_to, vdcm.device.contexts)
+
+
+async def test_what_a_vm_asked_the_iommu_ends_with_it() -> None:
+    """A bind that waits at VT-d when its VM ends does not reach the next owner of set and ID."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        asked = Asked(tasks)
+        pasid = await vm.alloc()
+        for _ in range(500):
+            host.vtd.tell(BindGuestPasid("dsa1", CAPACITY - 1, vm.sid, 9, "vm-1"))
+        tasks.start_soon(asked.note, "bind", lambda: vm.bind("dsa0", pasid, 101))
+        await turns(20)
+        await vm.close()
+        following = await host.start_vm("vm-2", quota=QUOTA)
+        assert (vm.sid, pasid) == (following.sid, await following.alloc())
+        await settle()
+        assert ({"bind": VmClosed}, {}) == (asked.came_to, host.vtd.iommu.tables["dsa0"])
+        assert None is (await host.allocator.find(pasid)).spid
+
+
+async def test_work_waiting_at_a_device_does_not_reach_another_vm() -> None:
+    """Work is refused if the PASID it was translated to is another VM's when its turn comes."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        vdcm = host.device("dsa0")
+        asked = Asked(tasks)
+        other = await host.start_vm("vm-2", quota=QUOTA)
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        await vm.program("dsa0", 101)
+        keep_busy(vdcm)
+        vdcm.tell(ProgramGuestPasid(other.sid, 101))
+        tasks.start_soon(asked.note, "submit", lambda: vm.submit("dsa0", 101))
+        await turns(20)
+        await vm.free(pasid)
+        while await count(host, pasid):
+            await checkpoint()
+        assert pasid == await other.alloc()
+        await other.bind("dsa0", pasid, 101)
+        await settle()
+        assert {"submit": NotOfThisSet} == asked.came_to
+        assert ([pasid], {}) == ([*vdcm.device.contexts], vdcm.device.transfers)
+
+
 # The end
 
 
@@ -625,7 +702,7 @@ async def test_the_end_with_asks_pending(*, orderly: bool) -> None:
             await asked.ask("free", lambda: host.allocator.free(pasid, wait=True))
             await asked.ask("sva", lambda: host.sva_bind("dsa0", 77))
             await asked.ask("sva_unbind", lambda: host.sva_unbind("dsa0", 77))
-            assert ["sva", "sva_unbind"] == sorted(asked.came_to)
+            assert ["stop", "sva", "sva_unbind", "unbind"] == sorted(asked.came_to)
             if not orderly:
                 raise Custom
         assert orderly
@@ -637,8 +714,8 @@ async def test_the_end_with_asks_pending(*, orderly: bool) -> None:
         await settle()
         came_to = {name: each for name, each in asked.came_to.items() if "sva" not in name}
         assert {
-            "unbind": ActorStopped,
-            "stop": ActorStopped,
+            "unbind": VmClosed,
+            "stop": VmClosed,
             "close": ActorStopped,
             "gone": ActorStopped,
             "free": AllocatorClosed,
