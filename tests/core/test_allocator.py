@@ -512,7 +512,7 @@ def test_statistics(driver: Driver) -> None:
         figures.free_pending,
     )
     assert (3, 0, 1) == (figures.sessions, figures.suspended, figures.subscriptions)
-    assert (5, 1) == (figures.seq, figures.under_way)
+    assert (5, 1, 0) == (figures.seq, figures.under_way, figures.mailbox)
     assert ["vtd"] == [each.holder for each in figures.lagging]
 
 

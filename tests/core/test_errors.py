@@ -111,10 +111,11 @@ def test_the_root_has_a_message_of_its_own() -> None:
     ("value", "found"),
     [
         (None, "None (NoneType)"),
-        ("x" * 70, f"'{'x' * 56}... (str)"),
+        ("x" * 58, f"'{'x' * 58}' (str)"),
+        ("x" * 59, f"'{'x' * 56}... (str)"),
         (10**5000, "a value without a repr (int)"),
     ],
-    ids=("short", "long", "unspeakable"),
+    ids=("short", "longest", "too-long", "unspeakable"),
 )
 def test_any_value_is_shown(value: object, found: str) -> None:
     """An argument is shown as far as it can be: in short, and by its type at least."""

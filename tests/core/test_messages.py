@@ -15,18 +15,27 @@ from ioasid.core import (
     EventKind,
     Free,
     FreeSet,
+    IoasidRange,
     IoasidState,
+    LiveIoasid,
     Message,
     Priority,
     Reply,
     Request,
     SetState,
+    Statistics,
     Subscribe,
     TokenType,
 )
 from tests.core.examples import ANSWERS, REQUESTS
 
 EVERY = (*REQUESTS, *ANSWERS)
+FIGURES = next(each for each in ANSWERS if isinstance(each, Statistics))
+PARTS = (
+    IoasidRange(1, 2),
+    LiveIoasid(1, 0, None, IoasidState.ACTIVE, None, None),
+    FIGURES.lagging[0],
+)
 
 
 def test_constants() -> None:
@@ -67,9 +76,10 @@ def test_every_message_is_in_one_union() -> None:
     assert exported - {Message, ioasid.core.Snapshot} == requests | answers
 
 
-@pytest.mark.parametrize("message", EVERY, ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize("message", [*EVERY, *PARTS], ids=lambda each: type(each).__name__)
 def test_messages_are_frozen(message: Any) -> None:
-    """Nobody changes a message that others have."""
+    """Nobody changes a message, or a part of one, that others have."""
+    assert message.__struct_config__.frozen
     for name in message.__struct_fields__:
         with pytest.raises(AttributeError):
             setattr(message, name, getattr(message, name))

@@ -10,15 +10,21 @@ import pytest
 
 from ioasid.core import (
     Alloc,
+    AllocatedMany,
     AllocSet,
     Done,
     Find,
     InvalidArgument,
     IoasidError,
+    IoasidRange,
+    IoasidState,
+    Listing,
+    LiveIoasid,
     MalformedMessage,
     NotOfThisSet,
     Refused,
     Request,
+    Statistics,
     Subscribe,
     TakeStatistics,
     UnknownToken,
@@ -91,6 +97,16 @@ def test_json_is_for_people() -> None:
     assert Alloc(3) == decode_request(b'{"type": "Alloc", "sid": 3}', WireFormat.JSON)
 
 
+def test_what_comes_in_numbers_is_an_array() -> None:
+    """Ranges and live IDs are written without the names of their fields."""
+    ranges = AllocatedMany((IoasidRange(1, 2), IoasidRange(4, 4)))
+    assert [[1, 2], [4, 4]] == json.loads(encode(ranges, WireFormat.JSON))["ranges"]
+    live = Listing(0, (LiveIoasid(5, 0, "vm-1", IoasidState.ACTIVE, 7, None),))
+    assert [[5, 0, "vm-1", "ACTIVE", 7, None]] == (
+        json.loads(encode(live, WireFormat.JSON))["ioasids"]
+    )
+
+
 MALFORMED: list[Any] = [
     None,
     7,
@@ -115,6 +131,7 @@ MALFORMED: list[Any] = [
     {"type": "Event", "seq": 1, "kind": "BIND", "ioasid": "1", "sid": 0},
     {"type": "Resync", "seq": 1, "ioasids": [[1, 0]]},
     {"type": "Resync", "seq": 1, "ioasids": [[1, 0, None, "ACTIVE", None, None, 1]]},
+    {"type": "AllocatedMany", "ranges": [[1, 2, 3]]},
     {"type": "Message"},
 ]
 
@@ -126,6 +143,15 @@ def test_malformed(decode: Decoder, wire_format: WireFormat) -> None:
     for value in MALFORMED:
         with pytest.raises(MalformedMessage):
             decode(pack(value, wire_format), wire_format)
+
+
+def test_a_part_with_a_field_too_many() -> None:
+    """An unknown field is refused in a part of a message, too."""
+    figures = next(each for each in ANSWERS if isinstance(each, Statistics))
+    value = json.loads(encode(figures, WireFormat.JSON))
+    value["lagging"][0]["surprise"] = 1
+    with pytest.raises(MalformedMessage, match="surprise"):
+        decode_answer(pack(value, WireFormat.JSON), WireFormat.JSON)
 
 
 @pytest.mark.parametrize("decode", DECODERS)
