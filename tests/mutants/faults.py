@@ -313,8 +313,8 @@ FAULTS: Final = (
         "put-drops-another-holders",
         "References are counted per holder",
         "core._allocator",
-        "        record.holders = without(record.holders, holder)\n        self._tables",
-        "        record.holders = without(record.holders, record.holders[0])\n        self._tables",
+        "        record.holders = without(record.holders, holder)\n        self._life",
+        "        record.holders = without(record.holders, record.holders[0])\n        self._life",
     ),
     Fault(
         "put-without-a-reference",
@@ -521,8 +521,8 @@ FAULTS: Final = (
         "flood-not-held-back",
         "Mailbox: every lane has its share of a batch",
         "actors._mailbox",
-        "        self._share = min(SHARE, self._bound) if lanes > 1 else self._bound\n",
-        "        self._share = self._bound\n",
+        "            share = self._share\n",
+        "            pass\n",
     ),
     Fault(
         "leaver-overtaken",
@@ -546,8 +546,8 @@ FAULTS: Final = (
         "rest-of-a-lane-lost",
         "Mailbox: an item is handed out or returned by close, never lost",
         "actors._mailbox",
-        "                active.append(lane)\n",
-        "                pass\n",
+        "                if not items:\n                    active.pop()\n",
+        "                active.pop()\n",
     ),
     Fault(
         "released-while-deciding",
