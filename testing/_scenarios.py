@@ -12,9 +12,11 @@ import anyio
 
 from ioasid.actors import (
     ActorCrashed,
+    ActorStopped,
     AlreadyProgrammed,
     Decision,
     Host,
+    ProgramPasid,
     Session,
     Step,
     UnknownTransfer,
@@ -106,6 +108,49 @@ async def two_vms_share_a_device() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(live, "vm-1")
             tasks.start_soon(live, "vm-2")
+        await _host_is_empty(host)
+
+
+async def one_vm_ends_as_another_begins() -> None:
+    """The last that a VM asks of a device races the next VM, which gets its set's number and ID."""
+    async with open_host(capacity=2, system_quota=1) as host:
+        vdcm = await host.add_device(DEVICE)
+        ending = await host.start_vm("vm-1", quota=1)
+        pasid = await ending.alloc()
+        await ending.bind(DEVICE, pasid, GPASID)
+        if choose((False, True)):
+            await ending.program(DEVICE, GPASID)
+
+        async def ask(call: Callable[[], Awaitable[int]]) -> None:
+            try:
+                await call()
+            except (IoasidError, ActorStopped):
+                pass
+
+        async def take_over() -> Vm:
+            while True:
+                try:
+                    return await host.start_vm("vm-2", quota=1)
+                except CapacityExhausted:
+                    for transfer in tuple(vdcm.device.transfers):
+                        await _tried(partial(host.complete, DEVICE, transfer))
+                    await anyio.lowlevel.checkpoint()
+
+        for _ in range(choose((0, 30))):
+            vdcm.tell(ProgramPasid(0))  # refused, but it keeps the device busy
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask, partial(ending.program, DEVICE, GPASID))
+            tasks.start_soon(ask, partial(ending.submit, DEVICE, GPASID))
+            for _ in range(choose(range(8))):
+                await anyio.lowlevel.checkpoint()
+            tasks.start_soon(ask, partial(ending.free, pasid))
+            ending.crash()
+            following = await take_over()
+            assert (ending.sid, pasid) == (following.sid, await following.alloc())
+            await following.bind(DEVICE, pasid, GPASID)
+        assert (vdcm.device.contexts, vdcm.device.transfers) == ({}, {}), "asked by another VM"
+        await following.close()
+        await ending.gone()
         await _host_is_empty(host)
 
 
@@ -509,6 +554,7 @@ SCENARIOS: Final[dict[str, tuple[Callable[[], Awaitable[None]], bool]]] = {
     for each in (
         guest_crashes_with_dma_in_flight,
         two_vms_share_a_device,
+        one_vm_ends_as_another_begins,
         drivers_crash_at_each_tier,
         subscribers_crash_at_each_tier,
         set_freed_while_it_allocates,
