@@ -141,7 +141,8 @@ class Events:
         """Tell everybody at once: of an ALLOC or a RECLAIM."""
         event = self.event(ioasid, life, kind, None)
         for each in sorted(self.matching(life.sid, kind), key=lambda each: each.tier):
-            self.offer(each, event, [])
+            if not each.missed:  # else it is in the Resync, for there is nothing to acknowledge
+                self.offer(each, event, [])
 
     def stage(self, ioasid: int, kind: EventKind, publisher: str | None = None) -> None:
         """Send an event through the tiers, if it is for anybody; a BIND grants at once."""
