@@ -18,7 +18,6 @@ from ioasid.core import AllocatorClosed, EventKind, Priority, Resync
 ALLOC: Final = frozenset({EventKind.ALLOC})
 BIND: Final = frozenset({EventKind.BIND, EventKind.UNBIND})
 
-
 Told: TypeAlias = tuple[EventKind, int]
 """What a receiver notes down of an event: its kind, and its IOASID."""
 
@@ -101,6 +100,7 @@ class Show:
     expected: Callable[[int], list[list[Told]]]
     """Returns what each is to be told, of so many events."""
     clear: Callable[[], Awaitable[object]]
+    """Makes everything as it was before the pass."""
     deliveries: int
     """How many deliveries there are of what is published together."""
     at_once: int = 1

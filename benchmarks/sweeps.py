@@ -73,7 +73,7 @@ async def events_by_sets(plan: Plan) -> Lines:
     sizes = _sizes(10_000, plan)[1:]
     async with AsyncExitStack() as stack:
         crowds = {str(sets): await stack.enter_async_context(open_crowd(sets)) for sets in sizes}
-        times = await take_turns({sets: each.passing(200) for sets, each in crowds.items()}, plan)
+        times = await take_turns({sets: each.passing(1000) for sets, each in crowds.items()}, plan)
     return {"an event of one set": {int(sets): median(times[sets]) * 1e6 for sets in times}}
 
 
