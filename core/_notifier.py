@@ -185,10 +185,9 @@ class Notifier:
         return sum(self._has_left(stage, LAST_TIER) for stage in chain)
 
     def advance(self, record: Record) -> None:
-        """Offer the events of an ID to every tier that they have reached by now."""
+        """Offer the events of an ID, which has some, to every tier that they have reached by now."""
         chain = record.chain
-        if not chain:
-            return
+        assert chain, "an ID without events has nothing to offer"
         for index, stage in enumerate(chain):
             if index and stage.reach < 0 and self._under_way(chain[:index]):
                 break
