@@ -185,7 +185,7 @@ class Notifier:
         return sum(self._has_left(stage, LAST_TIER) for stage in chain)
 
     def advance(self, record: Record) -> None:
-        """Offer the events of an ID, which has some, to every tier that they have reached by now."""
+        """Offer an ID's events, of which there are some, to every tier that they reached by now."""
         chain = record.chain
         assert chain, "an ID without events has nothing to offer"
         for index, stage in enumerate(chain):
