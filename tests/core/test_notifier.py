@@ -1,5 +1,7 @@
 """Events and subscribers, and the holders behind them: the rules, one by one."""
 
+from typing import Any
+
 import pytest
 
 from ioasid.core import (
@@ -350,6 +352,17 @@ def test_a_later_subscriber_sees_bind_and_unbind_in_pairs(driver: Driver) -> Non
     driver.free(ioasid)
     driver.finish(late, "late")
     driver.refused(UnknownIoasid, Free(ioasid))
+
+
+@pytest.mark.parametrize("scope", [{"sid": 0}, {"token": "vm-1"}, {}])
+def test_who_joins_is_told_from_then_on(driver: Driver, scope: dict[str, Any]) -> None:
+    """That others were told of such an event before keeps nobody from it."""
+    kvm = driver.subscribe("kvm", **scope)
+    first = driver.alloc()
+    vtd = driver.subscribe("vtd", **scope)
+    second = driver.alloc()
+    assert [("ALLOC", first), ("ALLOC", second)] == driver.shown(kvm)
+    assert [("ALLOC", second)] == driver.shown(vtd)
 
 
 def test_an_event_overtakes_none_on_its_way_to_a_later_subscriber(driver: Driver) -> None:
