@@ -31,7 +31,7 @@ class Fault:
 
     @property
     def in_core(self) -> bool:
-        """Whether tools that run the core alone can see it."""
+        """Whether it is in the core, and not in the actors."""
         return self.module.startswith("core.")
 
 

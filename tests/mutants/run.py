@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tests.mutants.faults import BY_NAME, FAULTS
 from tests.mutants.planting import Fault
-from tests.mutants.trial import OF_CORE_ONLY, ROOT, TOOLS, Verdict, try_tool
+from tests.mutants.trial import ROOT, TOOLS, Verdict, sees, try_tool
 
 RESULTS: Final = ROOT / "build" / "mutants.json"
 PAGE: Final = ROOT / "docs" / "mutants.md"
@@ -42,12 +42,7 @@ Results = dict[str, dict[str, Verdict]]
 def run_all(faults: Sequence[Fault], tools: Sequence[str], jobs: int) -> Results:
     """Run every tool on the sound product and on every fault that it can see."""
     trials: list[tuple[str, Fault | None]] = [(tool, None) for tool in tools]
-    trials += [
-        (tool, each)
-        for each in faults
-        for tool in tools
-        if each.in_core or tool not in OF_CORE_ONLY
-    ]
+    trials += [(tool, each) for each in faults for tool in tools if sees(tool, each)]
     results: Results = {name: {} for name in ("", *(each.name for each in faults))}
     columns = (
         TextColumn("{task.description:<48}"),
@@ -125,8 +120,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tool", action="append", choices=tuple(TOOLS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
-    faults = [each for each in FAULTS if options.only is None or each.name in options.only]
     tools = [each for each in TOOLS if options.tool is None or each in options.tool]
+    faults = [
+        each
+        for each in FAULTS
+        if (options.only is None or each.name in options.only)
+        and any(sees(tool, each) for tool in tools)
+    ]
     results = run_all(faults, tools, options.jobs)
     RESULTS.parent.mkdir(exist_ok=True)
     found = {

@@ -20,6 +20,7 @@ from tests.mutants.planting import Fault, plant
 
 ROOT: Final = Path(__file__).parents[2]
 HISTORIES: Final = 60
+EXAMPLES: Final = 60
 SCHEDULES: Final = 60
 """Of every scenario."""
 STUCK: Final = 15
@@ -116,7 +117,7 @@ class Trial:
             begin(machine)
 
         AllocatorMachine.__init__ = counted  # type: ignore[assignment,method-assign]
-        generating = settings(SETTINGS, phases=(Phase.generate,))
+        generating = settings(SETTINGS, max_examples=EXAMPLES, phases=(Phase.generate,))
         run_state_machine_as_test(AllocatorMachine, settings=generating)
 
     def schedules(self) -> None:
@@ -165,8 +166,11 @@ TOOLS: Final[dict[str, Callable[[Trial], None]]] = {
     "core": Trial.core,
     "actors": Trial.actors,
 }
-OF_CORE_ONLY: Final = frozenset({"histories", "properties", "core"})
-"""The tools that run no actor: for faults of the actors there is nothing for them to see."""
+
+
+def sees(tool: str, fault: Fault) -> bool:
+    """Whether a tool runs what a fault is in; the schedules run all of it."""
+    return tool == "schedules" or fault.in_core == (tool != "actors")
 
 
 def main() -> None:
