@@ -23,11 +23,11 @@ __all__ = ["CALM", "LONE_SHARE", "SHARE", "Lane", "Mailbox", "MailboxClosed", "M
 
 T = TypeVar("T")
 
-SHARE: Final = 2
+SHARE: Final = 1
 """The most items of one lane in a batch, while more than one sender asks.
 
-A larger share costs less per item, a smaller one keeps others waiting for less long: it is the
-largest that `make bench` shows to leave a lone ask within twice its time on an idle allocator.
+A larger share costs less per item, and keeps others waiting for longer: with this one, `make bench`
+shows the slowest of a hundred asks to stay within twice its time on an idle allocator.
 """
 
 LONE_SHARE: Final = 64

@@ -307,7 +307,7 @@ class Events:
     def suspend(self, each: Subscriber) -> None:
         """Let a subscriber have missed everything that it did not acknowledge."""
         if each.attached:
-            each.missed += each.inbox
+            each.missed = sorted(each.missed + each.inbox, key=lambda told: told.at)
             each.inbox = []
             each.aside = set()
             each.behind = True
