@@ -340,6 +340,36 @@ def test_free_set_tells_every_subscriber_lowest_first(driver: Driver) -> None:
     assert 0 == driver.figures().sets
 
 
+def test_free_set_of_plain_ids(driver: Driver) -> None:
+    """Two events are counted for every ID, told or not, and the lowest is the next again."""
+    ioasids = [driver.alloc() for _ in range(3)]
+    seq = driver.figures().seq
+    assert Released(True) == driver.ask(FreeSet(0, destroy=False))
+    assert seq + 2 * len(ioasids) == driver.figures().seq
+    assert ioasids[0] == driver.alloc()
+
+
+@pytest.mark.parametrize("kind", [EventKind.FREE, EventKind.RECLAIM])
+def test_free_set_tells_who_wants_one_kind(driver: Driver, kind: EventKind) -> None:
+    """A subscriber to FREE or to RECLAIM alone is told it of every ID."""
+    kvm = driver.subscribe("kvm", kinds=frozenset({kind}))
+    ioasids = [driver.alloc() for _ in range(2)]
+    driver.ask(FreeSet(0))
+    driver.finish(kvm, "kvm")
+    assert [(kind.value, each) for each in ioasids] == driver.shown(kvm)
+
+
+def test_what_one_step_sets_free_goes_lowest_first(driver: Driver) -> None:
+    """IDs that a leaving subscriber held up are reclaimed in order, however they were freed."""
+    kvm = driver.subscribe("kvm", kinds=FREE_KINDS)
+    vtd = driver.subscribe("vtd", kinds=frozenset({EventKind.RECLAIM}))
+    first, second = driver.alloc(), driver.alloc()
+    driver.free(second)
+    driver.free(first)
+    driver.ask(Unsubscribe(kvm), "kvm")
+    assert [("RECLAIM", first), ("RECLAIM", second)] == driver.shown(vtd)
+
+
 def test_the_system_set_goes_like_any_other() -> None:
     """The host's own set is destroyed with its last ID and may be made again."""
     driver = Driver()
@@ -477,6 +507,15 @@ class TestWaitingForOneself:
         assert driver.ask(request_of(ioasid), "vdcm", ticket=6) is None
         driver.finish(vtd, "vtd")
         assert [(5, Released(True)), (6, Released(True))] == driver.completed()
+
+
+def test_own_acknowledgement_among_others(driver: Driver) -> None:
+    """That others have to acknowledge the FREE, too, makes nobody wait for itself."""
+    for name in ("kvm", "vdcm"):
+        driver.subscribe(name, kinds=FREE_KINDS)
+    ioasid = driver.alloc()
+    driver.free(ioasid)
+    driver.refused(WouldDeadlock, Free(ioasid, wait=True), "kvm", holder="kvm", ioasid=ioasid)
 
 
 def test_others_may_wait(driver: Driver) -> None:

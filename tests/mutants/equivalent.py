@@ -2,9 +2,39 @@
 
 from typing import Final
 
+SLOWER: Final = "the same happens to each ID by itself, only slower"
+GONE: Final = "nobody looks at it any more"
+
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_check": {
         "_utf8_length: return MAX_DATA + 1 | 1 → 2": "any length above the most there may be",
+    },
+    "_lifecycle": {
+        "LifeCycle.free: if not tables.subscriptions or self._notifier.route(owner, FREE) is "
+        "NOBODY: | not tables.subscriptions or self._notifier.route(owner, FREE) is NOBODY → "
+        "(not tables.subscriptions and self._notifier.route(owner, FREE) is NOBODY)": SLOWER,
+        "LifeCycle.free_all: self._release_plain(owner) | self._release_plain(owner) → pass": (
+            SLOWER
+        ),
+        "LifeCycle.drop_references: holder.references.clear() | holder.references.clear() → pass": (
+            GONE
+        ),
+        "LifeCycle.wait: if ioasid in owner.records and owner.records[ioasid].free_pending | "
+        "ioasid in owner.records and owner.records[ioasid].free_pending → "
+        "(ioasid in owner.records or owner.records[ioasid].free_pending)": (
+            "whoever asks names IDs in quarantine only"
+        ),
+        "LifeCycle.wait: return False | return False → return None": "neither is true",
+        "LifeCycle._reclaim_if_done: record.chain = () | record.chain = () → pass": GONE,
+        "LifeCycle._release_plain: recorded[word] = recorded.get(word, 0) | 1 << (ioasid & MASK) | "
+        "0 → 1": SLOWER,
+        "LifeCycle._release_plain: for first, members in member_words(owner): | "
+        "member_words(owner) → ()": SLOWER,
+        "LifeCycle._release_plain: plain = members & ~recorded.get(first >> SHIFT, 0) | 0 → 1": (
+            SLOWER
+        ),
+        "LifeCycle._release_plain: lowest = first + (plain & -plain).bit_length() - 1 | "
+        "plain & -plain → (plain | -plain)": "as long, with the other sign",
     },
     "_messages": {
         "Message: class Message(Struct, frozen=True, tag=True, gc=False, "
