@@ -168,6 +168,17 @@ def test_unsubscribe(driver: Driver) -> None:
         driver.refused(UnknownSubscription, request, "kvm", subscription=number)
 
 
+@pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}])
+def test_who_leaves_is_told_no_more(driver: Driver, scope: dict[str, Any]) -> None:
+    """That it was told of such an event before keeps nobody from leaving."""
+    driver.subscribe("vtd")
+    kvm = driver.subscribe("kvm", **scope)
+    first = driver.alloc()
+    driver.ask(Unsubscribe(kvm), "kvm")
+    driver.alloc()
+    assert [("ALLOC", first)] == driver.shown(kvm)
+
+
 # -- tokens and sets that come and go ---------------------------------------------------------
 
 
@@ -325,6 +336,20 @@ def test_chain_order(driver: Driver) -> None:
     assert IoasidState.FREE_PENDING is driver.find(ioasid).state
     driver.acknowledge(last, driver.seqs(last)[FREE], "last")
     driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_the_next_event_starts_when_the_last_tier_leaves(driver: Driver) -> None:
+    """Where nobody is left below, an event need not wait for the one before."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING, priority=LAST)
+    settled = driver.bound(spid=1)
+    driver.finish(cpu, "cpu")
+    driver.finish(last, "last")
+    ioasid = driver.bound(spid=2)
+    driver.unbind(ioasid)
+    assert [("BIND", settled), ("BIND", ioasid)] == driver.shown(cpu)
+    driver.ask(Unsubscribe(last), "last")
+    assert ("UNBIND", ioasid) == driver.shown(cpu)[-1]
 
 
 def test_one_tier_waits_for_nothing(driver: Driver) -> None:

@@ -3,6 +3,8 @@
 from typing import Final
 
 SLOWER: Final = "the same happens to each ID by itself, only slower"
+OTHER: Final = "any other version says that the routes are stale"
+CLEARED: Final = "the routes of every set in scope are cleared anyway"
 GONE: Final = "nobody looks at it any more"
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
@@ -39,5 +41,19 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_messages": {
         "Message: class Message(Struct, frozen=True, tag=True, gc=False, "
         "forbid_unknown_fields=True): | True → False": "every message says so itself",
+    },
+    "_notifier": {
+        "Notifier.route: owner.routes_version = self._tables.routes_version | "
+        "owner.routes_version = self._tables.routes_version → pass": (
+            "every route is found anew, only slower"
+        ),
+        "Notifier.join: tables.routes_version += 1 | 1 → 2": OTHER,
+        "Notifier.leave: if tables.system_subscriptions.pop(number, None) is not None: | "
+        "tables.system_subscriptions.pop(number, None) is not None → "
+        "(tables.system_subscriptions.pop(number, None) is None)": CLEARED,
+        "Notifier.leave: tables.routes_version += 1 | tables.routes_version += 1 → pass": CLEARED,
+        "Notifier.leave: tables.routes_version += 1 | 1 → 2": OTHER,
+        "Notifier.advance: if len(chain) > 1 or chain[0].event.publisher is not None: | "
+        "len(chain) > 1 → (len(chain) >= 1)": "an event by itself cancels nothing out",
     },
 }
