@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
@@ -181,14 +180,14 @@ def faults_of(module: str) -> list[Fault]:
 class Forks:
     """Plugin that forks pytest, before anything of the product is imported, for each fault."""
 
-    def __init__(self, faults: Sequence[Fault], jobs: int, progress: Callable[[], object]) -> None:
-        self.alive: list[Fault] = []
-        """The faults that no test failed with."""
+    def __init__(
+        self, faults: Sequence[Fault], jobs: int, done: Callable[[Fault, bool], object]
+    ) -> None:
         self.forked = False
         """Whether this is a fork, with its fault planted."""
         self._faults = faults
         self._jobs = jobs
-        self._progress = progress
+        self._done = done
 
     def pytest_collection(self) -> bool | None:
         """Fork for each fault; a fork goes on to collect and run the tests."""
@@ -201,7 +200,7 @@ class Forks:
                 self.forked = True
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
                 resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-                signal.alarm(STUCK)
+                self.pytest_runtest_logstart()
                 plant(fault)
                 return None
             running[pid] = fault
@@ -210,27 +209,66 @@ class Forks:
         return True
 
     def pytest_runtest_logstart(self) -> None:
-        """A test that does not come to an end kills its fork."""
-        signal.alarm(STUCK)
+        """A test that does not come to an end kills its fork; a busy machine does not."""
+        signal.setitimer(signal.ITIMER_PROF, STUCK)
 
     def _wait(self, running: dict[int, Fault]) -> None:
         pid, status = os.wait()
-        fault = running.pop(pid)
-        if status == 0:
-            self.alive.append(fault)
-        self._progress()
+        self._done(running.pop(pid), status == 0)
 
 
 def survivors(
-    faults: Sequence[Fault], tests: Sequence[str], jobs: int, progress: Callable[[], object]
+    faults: Sequence[Fault], tests: Sequence[str], jobs: int, done: Callable[[Fault, bool], object]
 ) -> list[Fault]:
-    """Return the faults that none of the tests fails with."""
-    forks = Forks(faults, jobs, progress)
+    """Return the faults that none of the tests fails with; `done` is told of each, and whether."""
+    alive: list[Fault] = []
+
+    def note(fault: Fault, survives: bool) -> None:
+        if survives:
+            alive.append(fault)
+        done(fault, survives)
+
+    forks = Forks(faults, jobs, note)
     with redirect_stdout(StringIO()):
         code = pytest.main([*tests, "-x", "-p", "no:cacheprovider", "--tb=no"], plugins=[forks])
     if forks.forked:
         os._exit(code)
-    return sorted(forks.alive, key=faults.index)
+    return sorted(alive, key=faults.index)
+
+
+def mutate(name: str, match: str, jobs: int) -> int:
+    """Run the tests on the mutants of a module whose names contain `match`.
+
+    Prints what survives without an explanation as soon as it is known; returns how many do.
+    """
+    explained = EQUIVALENT.get(name, {})
+    sound, *mutants = faults_of(f"core.{name}")
+    mutants = [each for each in mutants if match in each.name]
+    own = [f"tests/core/test_{name.strip('_')}.py"]
+    console = Console(stderr=True)
+    # Where both are on a terminal, what is printed goes above the bar.
+    with Progress(console=console, redirect_stdout=sys.stdout.isatty()) as bars:
+        out = sys.stdout
+
+        def advance(_fault: Fault, _survives: bool) -> None:
+            bars.advance(task)
+
+        def report(fault: Fault, survives: bool) -> None:
+            bars.advance(task)
+            if survives and fault is not sound and fault.name not in explained:
+                print(f"{name}: {fault.name}", file=out, flush=True)
+
+        task = bars.add_task(name, total=len(mutants))
+        alive = survivors(mutants, own, jobs, advance)
+        task = bars.add_task("all tests", total=len(alive) + 1)
+        alive = survivors([sound, *alive], UNIT_TESTS, jobs, report)
+    if sound not in alive:
+        raise SystemExit("the unit tests of the core fail without any change")
+    alive.remove(sound)
+    unknown = sum(each.name not in explained for each in alive)
+    counts = f"{len(mutants)} mutants, {len(alive)} survive, {unknown} unexplained"
+    print(f"{name}: {counts}", flush=True)
+    return unknown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -238,27 +276,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     core = sorted(path.stem for path in Path(ROOT, "core").glob("_*.py") if path.stem != "__init__")
     parser = argparse.ArgumentParser(prog="make mutate", description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", help=", ".join(core))
+    parser.add_argument("--match", default="", help="only mutants whose name has this text in it")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     options = parser.parse_args(arguments)
-    unexplained = 0
-    for name in options.modules or core:
-        faults = faults_of(f"core.{name}")
-        own = [f"tests/core/test_{name.strip('_')}.py"]
-        with Progress(console=Console(stderr=True)) as bars:
-            advance = partial(bars.advance, bars.add_task(name, total=len(faults)))
-            alive = survivors(faults, own, options.jobs, advance)
-            advance = partial(bars.advance, bars.add_task("all tests", total=len(alive)))
-            alive = survivors(alive, UNIT_TESTS, options.jobs, advance)
-        if faults[0] not in alive:
-            raise SystemExit("the unit tests of the core fail without any change")
-        alive.remove(faults[0])
-        unknown = [each.name for each in alive if each.name not in EQUIVALENT.get(name, {})]
-        print(
-            f"{name}: {len(faults) - 1} mutants, {len(alive)} survive, {len(unknown)} unexplained"
-        )
-        print("".join(f"  {each}\n" for each in unknown), end="", flush=True)
-        unexplained += len(unknown)
-    return 1 if unexplained else 0
+    unexplained = [mutate(each, options.match, options.jobs) for each in options.modules or core]
+    return 1 if any(unexplained) else 0
 
 
 if __name__ == "__main__":
