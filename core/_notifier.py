@@ -288,12 +288,9 @@ class Notifier:
             return  # Nothing of this event has to be acknowledged.
         tables = self._tables
         tables.lagging[subscription.number] = subscription
-        if subscription.resync_due:
-            self._fold(subscription, seq, tables.now, stage)
-        else:
+        if not subscription.resync_due:
             self._fold_queue(subscription)
-            self._fold(subscription, seq, tables.now, stage)
-            self.resync_if_back(subscription)
+        self._fold(subscription, seq, tables.now, stage)
 
     def _fold(
         self, subscription: Subscription, seq: int, offered: float, entry: Stage | Lapse | None
@@ -375,14 +372,14 @@ class Notifier:
         if waiting.pop(subscription.number, None) is not None and not waiting:
             self._tables.unsettled[stage.record.ioasid] = stage.record
 
-    def _pending_stages(self, subscription: Subscription) -> list[Stage]:
+    def _pending_stages(self, subscription: Subscription) -> Iterable[Stage]:
         pending = dict(subscription.folded)
         for seq, (_, entry) in subscription.outstanding.items():
             if isinstance(entry, Lapse):
                 pending.update(entry.folded)
             elif entry is not None:
                 pending[seq] = entry
-        return [pending[seq] for seq in sorted(pending)]
+        return pending.values()
 
     # -- Resync -------------------------------------------------------------------------------
 

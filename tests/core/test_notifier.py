@@ -217,6 +217,24 @@ def test_a_set_subscription_ends_with_its_set(driver: Driver) -> None:
     assert kvm != driver.subscribe("kvm", sid=0)
 
 
+def test_a_lagging_subscription_ends_with_its_set(driver: Driver) -> None:
+    """Its last acknowledgement ends the set, and after that no Resync comes."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=frozenset((FREE, RECLAIM)), queue_size=1)
+    last, *held = [driver.alloc() for _ in range(3)]
+    for ioasid in held:
+        driver.ask(Get(ioasid))
+        driver.free(ioasid)
+        driver.finish(kvm, "kvm")
+    driver.ask(FreeSet(0))
+    for ioasid in held:
+        driver.ask(Put(ioasid))
+    assert [("FREE", each) for each in (*held, last)] == driver.shown(kvm)
+    assert [True] == [each.resync_due for each in driver.core.snapshot().subscriptions]
+    driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
+    assert [(kvm, True)] == driver.ended()
+    assert 3 == len(driver.messages(kvm))
+
+
 # -- tiers ------------------------------------------------------------------------------------
 
 
@@ -405,6 +423,36 @@ def test_an_event_overtakes_none_on_its_way_to_a_later_subscriber(driver: Driver
     assert [("BIND", ioasid), ("UNBIND", ioasid)] == driver.shown(late)
 
 
+def test_an_event_goes_on_past_one_that_goes_elsewhere(driver: Driver) -> None:
+    """An earlier event of the ID that has nobody left up to a tier keeps no later one from it."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    ioasid = driver.bound()
+    driver.free(ioasid)
+    seqs = driver.seqs(cpu)
+    device = driver.subscribe("device", kinds=frozenset({FREE}), priority=DEVICE)
+    iommu = driver.subscribe("iommu", kinds=frozenset({BIND}), priority=IOMMU)
+    driver.acknowledge(cpu, seqs[FREE], "cpu")
+    assert ([("FREE", ioasid)], []) == (driver.shown(device), driver.shown(iommu))
+    late = driver.subscribe("late", kinds=BINDING, priority=DEVICE)
+    driver.acknowledge(cpu, seqs[BIND], "cpu")
+    assert ([("BIND", ioasid)], []) == (driver.shown(iommu), driver.shown(late))
+
+
+def test_an_event_overtakes_none_of_several(driver: Driver) -> None:
+    """One of the earlier events is enough, whatever comes in between."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    ioasid = driver.bound()
+    driver.finish(cpu, "cpu")
+    driver.unbind(ioasid)
+    driver.bind(ioasid)
+    driver.free(ioasid)
+    late = driver.subscribe("late", kinds=frozenset((UNBIND, FREE)), priority=IOMMU)
+    driver.acknowledge(cpu, driver.seqs(cpu)[FREE], "cpu")
+    assert [] == driver.shown(late)
+    driver.finish(cpu, "cpu")
+    assert [("UNBIND", ioasid), ("FREE", ioasid)] == driver.shown(late)
+
+
 def test_a_resync_is_followed_by_every_event_it_does_not_show(driver: Driver) -> None:
     """Acknowledging a later event of an ID first loses nothing for who joins a lower tier then."""
     cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
@@ -485,6 +533,29 @@ def test_the_last_tier_may_hang_without_a_limit(driver: Driver) -> None:
         driver.ask(Notify(ioasid, BIND))
     assert 120 == len(driver.messages(last))
     assert 1 >= driver.figures().under_way
+
+
+def test_what_changes_nothing_any_more_is_not_under_way(driver: Driver) -> None:
+    """A bind with its unbind and a publisher's event that all were offered to leave the chain."""
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    assert (2, 0) == (len(driver.messages(last)), driver.figures().under_way)
+    driver.ask(Notify(ioasid, BIND))
+    assert (3, 0) == (len(driver.messages(last)), driver.figures().under_way)
+
+
+def test_events_that_become_pointless_together_leave_together(driver: Driver) -> None:
+    """When the lower tier goes, a bind, its unbind and a publisher's event leave the chain."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasid = driver.bound()
+    driver.unbind(ioasid)
+    driver.ask(Notify(ioasid, FREE))
+    assert 3 == driver.figures().under_way
+    driver.ask(Unsubscribe(last), "last")
+    assert ["BIND", "UNBIND", "FREE"] == [kind for kind, _ in driver.shown(cpu)]
+    assert 0 == driver.figures().under_way
 
 
 # -- a publisher's own ------------------------------------------------------------------------
@@ -763,6 +834,78 @@ def test_a_resync_leaves_alone_what_is_in_hand(driver: Driver) -> None:
     assert {} == driver.find(ioasid).references
 
 
+def test_a_resync_leaves_alone_what_another_ends(driver: Driver) -> None:
+    """A binding that a Resync was the first not to show goes with that one, set aside or not."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, queue_size=1)
+    ioasid = driver.bound()
+    bind = driver.last(kvm).seq
+    driver.unbind(ioasid)
+    driver.ask(Notify(ioasid, BIND))
+    driver.acknowledge(kvm, bind, "kvm")
+    first = driver.resync(kvm)
+    driver.ask(Defer(kvm, first.seq), "kvm")
+    for _ in range(2):
+        driver.ask(Notify(ioasid, BIND))
+    driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
+    assert first != driver.resync(kvm)
+    driver.acknowledge(kvm, driver.resync(kvm).seq, "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.acknowledge(kvm, first.seq, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
+def test_a_resync_leaves_alone_what_has_yet_to_come(driver: Driver) -> None:
+    """The grant of a BIND that has yet to reach the tier outlives a Resync that can't show it."""
+    cpu = driver.subscribe("cpu", sid=0, kinds=BINDING, priority=CPU)
+    kvm = driver.subscribe("kvm", sid=0, hold=True, queue_size=1)
+    ioasid = driver.bound()
+    for _ in range(3):
+        driver.alloc()
+    driver.acknowledge(kvm, driver.messages(kvm)[0].seq, "kvm")
+    assert (ioasid, None) == (
+        driver.resync(kvm).ioasids[0].ioasid,
+        driver.resync(kvm).ioasids[0].spid,
+    )
+    driver.finish(kvm, "kvm")
+    assert {"kvm": 1} == driver.find(ioasid).references
+    driver.finish(cpu, "cpu")
+    assert ("BIND", ioasid) == driver.shown(kvm)[-1]
+
+
+def test_stale_grants_are_listed_by_binding(driver: Driver) -> None:
+    """Whatever was granted first: equal states have equal snapshots."""
+    first, second = driver.alloc(), driver.alloc()
+    for ioasid in (second, first):
+        driver.bind(ioasid, ioasid)
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, replay=True)
+    crash(driver, "kvm")
+    for ioasid in (first, second):
+        driver.unbind(ioasid)
+    come_back(driver, "kvm")
+    driver.ask(Subscribe(sid=0, kinds=BINDING, hold=True), "kvm")
+    (subscription,) = driver.core.snapshot().subscriptions
+    bindings = [binding for binding, _ in subscription.grants]
+    assert [second, first] == [ioasid for _, ioasid in subscription.grants]
+    assert [tuple(bindings)] == [offer.stale for offer in subscription.outstanding]
+    driver.finish(kvm, "kvm")
+    assert [{}, {}] == [driver.find(ioasid).references for ioasid in (first, second)]
+
+
+def test_a_stale_grant_goes_whatever_has_yet_to_come(driver: Driver) -> None:
+    """That a later event of the ID has yet to reach the tier keeps no grant of an ended binding."""
+    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, queue_size=1)
+    ioasid = driver.bound()
+    first = driver.last(kvm).seq
+    driver.unbind(ioasid)
+    driver.bind(ioasid, 7)
+    driver.unbind(ioasid)
+    driver.subscribe("cpu", sid=0, kinds=BINDING, priority=CPU)
+    driver.ask(Notify(ioasid, BIND))
+    driver.acknowledge(kvm, first, "kvm")
+    driver.acknowledge(kvm, driver.resync(kvm).seq, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
 def test_who_sets_everything_aside_gets_its_resync_when_there_is_room(driver: Driver) -> None:
     """What is set aside counts against the bound: the Resync comes with an acknowledgement."""
     kvm = driver.subscribe("kvm", sid=0, queue_size=2)
@@ -804,6 +947,43 @@ def test_a_resync_is_replaced_by_the_next(driver: Driver) -> None:
     driver.finish(kvm, "kvm")
     driver.finish(kvm, "kvm")
     driver.refused(UnknownIoasid, Free(ioasid))
+
+
+def test_a_crash_with_a_resync_in_hand_acknowledges_nothing(driver: Driver) -> None:
+    """What that Resync stood for is acknowledged with the next one, and not before."""
+    terms = {"sid": 0, "kinds": BINDING, "priority": CPU, "hold": True, "queue_size": 1}
+    kvm = driver.subscribe("kvm", **terms)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasids = [driver.bound(spid=spid) for spid in range(3)]
+    driver.acknowledge(kvm, driver.messages(kvm)[0].seq, "kvm")
+    assert 3 == len(driver.resync(kvm).ioasids)
+    crash(driver, "kvm")
+    assert 2 == driver.core.lagging()[0].folded
+    come_back(driver, "kvm")
+    driver.ask(Subscribe(**terms), "kvm")  # type: ignore[arg-type]
+    assert [("BIND", ioasids[0])] == driver.shown(last)
+    driver.acknowledge(kvm, driver.resync(kvm).seq, "kvm")
+    assert [("BIND", each) for each in ioasids] == driver.shown(last)
+
+
+def test_who_leaves_with_a_resync_in_hand_acknowledges_it(driver: Driver) -> None:
+    """Whoever leaves has acknowledged what its Resync stood for, as anything else."""
+    cpu = driver.subscribe("cpu", kinds=BINDING, priority=CPU, queue_size=1)
+    last = driver.subscribe("last", kinds=BINDING)
+    ioasids = [driver.bound(spid=spid) for spid in range(3)]
+    driver.acknowledge(cpu, driver.messages(cpu)[0].seq, "cpu")
+    assert 3 == len(driver.resync(cpu).ioasids)
+    driver.ask(Unsubscribe(cpu), "cpu")
+    assert [("BIND", each) for each in ioasids] == driver.shown(last)
+
+
+def test_a_resync_has_a_number_of_its_own(driver: Driver) -> None:
+    """It is numbered like an event, and the next event follows it."""
+    driver.alloc()
+    before = driver.figures().seq
+    kvm = driver.subscribe("kvm", replay=True)
+    driver.alloc()
+    assert [before + 1, before + 2] == [each.seq for each in driver.messages(kvm)]
 
 
 @pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}, {"token": "vm-9"}])
@@ -1099,6 +1279,17 @@ def test_a_crash_makes_nothing_younger(driver: Driver) -> None:
     driver.core.tick(15)
     lag = driver.core.lagging()[0]
     assert (first, 5.0, True) == (lag.oldest_seq, lag.oldest_age, lag.overdue)
+
+
+def test_a_crash_sets_nothing_aside(driver: Driver) -> None:
+    """What a subscriber had set aside when it crashed is folded with the rest."""
+    kvm = driver.subscribe("kvm", sid=0, hold=True)
+    for _ in range(2):
+        driver.alloc()
+    driver.ask(Defer(kvm, driver.messages(kvm)[0].seq), "kvm")
+    crash(driver, "kvm")
+    lag = driver.core.lagging()[0]
+    assert (0, 0, 1) == (lag.queued, lag.deferred, lag.oldest_seq)
 
 
 def test_never_overdue(driver: Driver) -> None:
