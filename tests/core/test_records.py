@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from ioasid.core import (
+    Alloc,
     AllocMany,
     AttachData,
     AttachSpid,
@@ -15,13 +16,15 @@ from ioasid.core import (
     EventKind,
     FreeSet,
     Get,
+    Listing,
+    ListSet,
     Notify,
     Priority,
     Put,
     Request,
     Snapshot,
 )
-from tests.core.helpers import Driver
+from tests.core.helpers import Driver, expect
 from tests.core.invariants import nothing_leaks
 
 
@@ -92,6 +95,21 @@ def test_many_plain_ids_are_one_range() -> None:
     assert () == snapshot.sets[0].records
     driver.core.handle(driver.core.session, FreeSet(0))
     assert () == driver.core.snapshot().sets
+
+
+def test_ids_are_told_in_ascending_order() -> None:
+    """By set and within a set, whatever was made or allocated first."""
+    driver = Driver(4096)
+    sids = [driver.set(None), driver.set(None)]
+    driver.ask(FreeSet(0))
+    assert [0, 1] == [driver.set(None), sids[1]]
+    for sid, low in ((0, 2048), (1, 1024), (0, 0), (1, 5)):
+        driver.ask(Alloc(sid, low))
+    everything = driver.subscribe("vtd", replay=True)
+    expected = [(0, 0), (0, 2048), (1, 5), (1, 1024)]
+    assert expected == [(each.sid, each.ioasid) for each in driver.resync(everything).ioasids]
+    listing = expect(Listing, driver.ask(ListSet(1)))
+    assert [5, 1024] == [each.ioasid for each in listing.ioasids]
 
 
 def bytes_taken(driver: Driver, requests: Iterable[tuple[str, Request]]) -> int:
