@@ -5,6 +5,7 @@ from typing import Final
 SLOWER: Final = "the same happens to each ID by itself, only slower"
 OTHER: Final = "any other version says that the routes are stale"
 CLEARED: Final = "the routes of every set in scope are cleared anyway"
+NO_ROUTES: Final = "a set that knows no routes yet has none that could be stale"
 GONE: Final = "nobody looks at it any more"
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
@@ -55,5 +56,22 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "Notifier.leave: tables.routes_version += 1 | 1 → 2": OTHER,
         "Notifier.advance: if len(chain) > 1 or chain[0].event.publisher is not None: | "
         "len(chain) > 1 → (len(chain) >= 1)": "an event by itself cancels nothing out",
+        "Notifier.advance: record.chain = () | record.chain = () → pass": (
+            "an empty list is as good, only larger"
+        ),
+    },
+    "_records": {
+        "module: NO_TIER: Final = LAST_TIER + 1 | 1 → 2": "any number above that of the last tier",
+        "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
+        "1 → 2": "nobody looks beyond the tiers",
+        "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
+        "False → True": "there is nobody to be granted anything",
+        "IoasidSet: system: bool = False | False → True": (
+            "whoever makes a set that anybody finds says so"
+        ),
+        "IoasidSet: routes_version: int = -1 | -1 → (1)": NO_ROUTES,
+        "IoasidSet: routes_version: int = -1 | 1 → 2": NO_ROUTES,
+        "Subscription: attached: bool = True | True → False": "who subscribes is attached next",
+        "Tables: routes_version: int = 0 | 0 → 1": NO_ROUTES,
     },
 }
