@@ -267,7 +267,6 @@ class Events:
             each.missed = [told for told in each.inbox if told.seq not in kept]
             each.inbox = [told for told in each.inbox if told.seq in kept]
         each.missed.append(told)
-        self.resync_if_back(each)
 
     def resync_if_back(self, each: Subscriber) -> None:
         """Deliver the Resync that is due, if nothing is in hand and there is room for it."""
