@@ -10,9 +10,13 @@ An ID that nobody references and nobody is told of goes straight back. (docs/exp
 Quarantine)
 """
 
+from collections.abc import Iterable
+
 from attrs import define
 
+from ioasid.core import _check
 from ioasid.core._effects import Complete
+from ioasid.core._errors import WouldDeadlock
 from ioasid.core._messages import IoasidState, Released
 from ioasid.core._notifier import Notifier
 from ioasid.core._records import (
@@ -25,10 +29,11 @@ from ioasid.core._records import (
     Record,
     Tables,
     Waiter,
+    ioasids_of,
     member_words,
     without,
 )
-from ioasid.core._space import MASK, SHIFT, ones
+from ioasid.core._space import MASK, SHIFT
 
 __all__: list[str] = []
 
@@ -39,6 +44,8 @@ class LifeCycle:
 
     _tables: Tables
     _notifier: Notifier
+    ticket: int = 0
+    """What the request that is being decided will wait with, if it has to."""
 
     def free(self, owner: IoasidSet, ioasid: int) -> None:
         """Drop the owner's reference of an ID; a second time is a no-op."""
@@ -62,9 +69,8 @@ class LifeCycle:
         told = any(self._notifier.route(owner, kind) is not NOBODY for kind in (FREE, RECLAIM))
         if not told:
             self._release_plain(owner)
-        for first, word in member_words(owner):
-            for bit in ones(word):
-                self.free(owner, first + bit)
+        for ioasid in ioasids_of(owner):
+            self.free(owner, ioasid)
 
     def destroy_if_empty(self, owner: IoasidSet) -> None:
         """Let a set that is being freed go, its quota and token with it, if it has no ID left."""
@@ -121,30 +127,24 @@ class LifeCycle:
             self._tables.unsettled[record.ioasid] = record
             self.settle()
 
-    def own_part(self, holder: Holder, owner: IoasidSet, ioasid: int) -> str | None:
-        """Tell what a holder itself has yet to do before an ID can be reclaimed, or `None`."""
-        record = owner.records.get(ioasid)
-        subscribed = any(
-            subscription.holder is holder
-            for tier in self._notifier.route(owner, FREE).tiers
-            for subscription in tier.values()
-        )
-        if record is None or not record.free_pending:
-            if subscribed:
-                return "it has to acknowledge the FREE itself"
-        else:
-            for stage in record.chain:
-                if stage.ends_life and (
-                    any(each.holder is holder for each in stage.waiting.values())
-                    or self._is_ahead(holder, owner, stage.reach)
-                ):
-                    return "it has to acknowledge the FREE itself"
-        if record is not None and (holder in record.holders or holder in record.granted):
-            return "it holds a reference itself"
-        return None
+    def check_wait(self, holder: Holder, owner: IoasidSet, ioasids: Iterable[int]) -> None:
+        """Refuse a request that waits for IDs which wait for whoever asks, or a ticket in use.
 
-    def wait(self, ticket: int, owner: IoasidSet, ioasids: list[int]) -> bool:
-        """Answer a request when these IDs are reclaimed; `False` if there is nothing to await."""
+        Raises `WouldDeadlock` and `InvalidArgument`.
+        """
+        for ioasid in ioasids:
+            reason = self._own_part(holder, owner, ioasid)
+            if reason is not None:
+                raise WouldDeadlock(holder.name, ioasid, reason)
+        if _check.number(self.ticket, "ticket") in self._tables.waiters:
+            _check.refuse("ticket", self.ticket, "a ticket that no other request waits with")
+
+    def wait(self, owner: IoasidSet, ioasids: list[int]) -> bool:
+        """Answer the request when these IDs are reclaimed; `False` if there is nothing to await.
+
+        Call `check_wait` before anything is changed.
+        """
+        ticket = self.ticket
         pending = {
             ioasid: owner.records[ioasid]
             for ioasid in ioasids
@@ -166,6 +166,28 @@ class LifeCycle:
             for record in waiter.pending.values():
                 assert record.waiters is not None, "the waiter is one of them"
                 del record.waiters[ticket]
+
+    def _own_part(self, holder: Holder, owner: IoasidSet, ioasid: int) -> str | None:
+        # What a holder itself has yet to do before an ID can be reclaimed, or `None`.
+        record = owner.records.get(ioasid)
+        subscribed = any(
+            subscription.holder is holder
+            for tier in self._notifier.route(owner, FREE).tiers
+            for subscription in tier.values()
+        )
+        if record is None or not record.free_pending:
+            if subscribed:
+                return "it has to acknowledge the FREE itself"
+        else:
+            for stage in record.chain:
+                if stage.ends_life and (
+                    any(each.holder is holder for each in stage.waiting.values())
+                    or self._is_ahead(holder, owner, stage.reach)
+                ):
+                    return "it has to acknowledge the FREE itself"
+        if record is not None and (holder in record.holders or holder in record.granted):
+            return "it holds a reference itself"
+        return None
 
     def _sid_of(self, ioasid: int) -> int:
         sid = self._tables.space.owner(ioasid)

@@ -44,10 +44,9 @@ from ioasid.core._records import (
     Stage,
     Subscription,
     Tables,
-    member_words,
+    ioasids_of,
     without,
 )
-from ioasid.core._space import ones
 
 __all__: list[str] = []
 
@@ -398,10 +397,9 @@ class Notifier:
         tables.seq += 1
         shown: set[int] = set()
         ioasids = tuple(
-            self._live_ioasid(subscription, owner, first + bit, shown)
+            self._live_ioasid(subscription, owner, ioasid, shown)
             for owner in tables.in_scope(subscription)
-            for first, word in member_words(owner)
-            for bit in ones(word)
+            for ioasid in ioasids_of(owner)
         )
         lapse = Lapse(subscription.folded, self._stale_grants(subscription, shown))
         since = subscription.folded_since

@@ -5,13 +5,14 @@ has no record of its own: a bit in its set and its owner's number in the ID spac
 of it. A `Record` is made when there is more to say and dropped when there no longer is.
 """
 
+from collections.abc import Iterator
 from typing import Final, TypeVar
 
 from attrs import define, field
 
 from ioasid.core._effects import Effect
 from ioasid.core._messages import Data, Event, EventKind, Priority, SetState, TokenType
-from ioasid.core._space import SHIFT, IdSpace
+from ioasid.core._space import SHIFT, IdSpace, ones
 
 __all__: list[str] = []
 
@@ -260,3 +261,10 @@ def without(several: tuple[T, ...], one: T) -> tuple[T, ...]:
 def member_words(owner: IoasidSet) -> list[tuple[int, int]]:
     """Return a set's IDs, ascending, as (the ID of a word's first bit, the word)."""
     return [(word << SHIFT, owner.members[word]) for word in sorted(owner.members)]
+
+
+def ioasids_of(owner: IoasidSet) -> Iterator[int]:
+    """Yield a set's IDs as they are now, ascending; it may change on the way."""
+    for first, word in member_words(owner):
+        for bit in ones(word):
+            yield first + bit

@@ -29,11 +29,13 @@ from ioasid.core import (
     Reply,
     Request,
     Resync,
+    SessionEnded,
     SessionOpened,
     SetRecord,
     Statistics,
     Subscribe,
     Subscribed,
+    SuspendSession,
     TakeStatistics,
     TokenType,
     Withdraw,
@@ -128,6 +130,18 @@ class Driver:
     def acknowledge(self, subscription: int, seq: int, by: str) -> None:
         """Acknowledge one message."""
         assert Done() == self.ask(Acknowledge(subscription, seq), by)
+
+    def crash(self, name: str) -> None:
+        """Crash a holder's session."""
+        assert Done() == self.ask(SuspendSession(), name)
+        self.refused(SessionEnded, SuspendSession(), name)
+        del self.sessions[name]
+
+    def come_back(self, name: str) -> SessionOpened:
+        """Open a holder's session again."""
+        opened = expect(SessionOpened, self.ask(OpenSession(name)))
+        self.sessions[name] = opened.session
+        return opened
 
     # -- what came out ------------------------------------------------------------------------
 

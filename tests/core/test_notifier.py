@@ -1,4 +1,4 @@
-"""Events and subscribers, and the holders behind them: the rules, one by one."""
+"""Events: who is told what, in which order, and what acknowledging it sets free."""
 
 from typing import Any
 
@@ -6,13 +6,11 @@ import pytest
 
 from ioasid.core import (
     Acknowledge,
-    AlreadySubscribed,
     AttachData,
     AttachSpid,
     CloseSession,
     Defer,
     Deliver,
-    Detach,
     DetachSpid,
     Done,
     Event,
@@ -22,22 +20,14 @@ from ioasid.core import (
     Free,
     FreeSet,
     Get,
-    HolderLive,
-    InvalidArgument,
     IoasidState,
     Notify,
     NotReferenced,
-    OpenSession,
     Priority,
     Put,
     Request,
-    SessionEnded,
-    SessionOpened,
     Subscribe,
-    Subscribed,
-    SuspendSession,
     TooManyEvents,
-    UnknownHolder,
     UnknownIoasid,
     UnknownSet,
     UnknownSubscription,
@@ -144,28 +134,6 @@ def test_a_subscriber_of_two_scopes_gets_an_event_for_each(driver: Driver) -> No
     numbers = [driver.subscribe("kvm"), driver.subscribe("kvm", sid=0)]
     ioasid = driver.alloc()
     assert [[("ALLOC", ioasid)]] * 2 == [driver.shown(number) for number in numbers]
-
-
-@pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}, {"token": "vm-9"}])
-def test_a_scope_is_subscribed_once(driver: Driver, scope: dict[str, object]) -> None:
-    """A holder has one subscription per scope; another holder may have its own."""
-    number = driver.subscribe("kvm", **scope)
-    driver.refused(AlreadySubscribed, Subscribe(**scope), "kvm", subscription=number)  # type: ignore[arg-type]
-    driver.subscribe("vtd", **scope)
-    assert Done() == driver.ask(Unsubscribe(number), "kvm")
-    assert number != driver.subscribe("kvm", **scope)
-
-
-def test_unsubscribe(driver: Driver) -> None:
-    """Who unsubscribes is told nothing more, and only its own holder can do it, once."""
-    number = driver.subscribe("kvm")
-    driver.refused(UnknownSubscription, Unsubscribe(number), "vtd", subscription=number)
-    assert Done() == driver.ask(Unsubscribe(number), "kvm")
-    assert [(number, False)] == driver.ended()
-    driver.alloc()
-    assert [] == driver.messages(number)
-    for request in (Unsubscribe(number), Detach(number), Acknowledge(number, 1), Defer(number, 1)):
-        driver.refused(UnknownSubscription, request, "kvm", subscription=number)
 
 
 @pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}])
@@ -585,57 +553,7 @@ def test_notify_goes_tier_by_tier(driver: Driver) -> None:
     assert 2 == len(driver.messages(last))
 
 
-# -- acknowledging ----------------------------------------------------------------------------
-
-
-def test_acknowledging_twice_or_what_never_was_is_ignored(driver: Driver) -> None:
-    """A message that is not outstanding is ignored, before and after."""
-    kvm = driver.subscribe("kvm", sid=0)
-    ioasid = driver.bound()
-    before = driver.core.snapshot()
-    for seq in (0, driver.last(kvm).seq + 1, 2**64 - 1):
-        driver.acknowledge(kvm, seq, "kvm")
-        assert Done() == driver.ask(Defer(kvm, seq), "kvm")
-    assert before == driver.core.snapshot()
-    for _ in range(2):
-        driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
-    assert Done() == driver.ask(Defer(kvm, driver.last(kvm).seq), "kvm")
-    driver.free(ioasid)
-    assert 1 == driver.figures().free_pending
-
-
-def test_a_subscription_is_acknowledged_by_its_holder(driver: Driver) -> None:
-    """Nobody acknowledges for another."""
-    kvm = driver.subscribe("kvm", sid=0)
-    driver.alloc()
-    seq = driver.last(kvm).seq
-    for request in (Acknowledge(kvm, seq), Defer(kvm, seq), Detach(kvm)):
-        driver.refused(UnknownSubscription, request, "vtd", subscription=kvm)
-
-
-def test_deferral(driver: Driver) -> None:
-    """A subscriber sets messages aside, takes later ones and acknowledges in any order."""
-    cpu = driver.subscribe("cpu", priority=CPU, kinds=BINDING)
-    last = driver.subscribe("last", kinds=BINDING)
-    ioasids = [driver.bound(spid=spid) for spid in range(3)]
-    seqs = [message.seq for message in driver.messages(cpu)]
-    for seq in seqs:
-        driver.ask(Defer(cpu, seq), "cpu")
-    assert (3, 3) == (driver.figures().lagging[0].queued, driver.figures().lagging[0].deferred)
-    for index in (1, 2, 0):
-        driver.acknowledge(cpu, seqs[index], "cpu")
-        assert ("BIND", ioasids[index]) == driver.shown(last)[-1]
-    assert ["last"] == [each.holder for each in driver.core.lagging()]
-
-
 # -- holding ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kinds", [{BIND}, {BIND, UNBIND}, {UNBIND, FREE}, {ALLOC, RECLAIM, FREE}])
-def test_holding_needs_its_kinds(driver: Driver, kinds: set[EventKind]) -> None:
-    """Who holds has to be told of BIND, UNBIND and FREE."""
-    request = Subscribe(kinds=frozenset(kinds), hold=True)
-    driver.refused(InvalidArgument, request, argument="kinds")
 
 
 def test_a_grant_from_bind_to_the_acknowledged_unbind(driver: Driver) -> None:
@@ -878,10 +796,10 @@ def test_stale_grants_are_listed_by_binding(driver: Driver) -> None:
     for ioasid in (second, first):
         driver.bind(ioasid, ioasid)
     kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True, replay=True)
-    crash(driver, "kvm")
+    driver.crash("kvm")
     for ioasid in (first, second):
         driver.unbind(ioasid)
-    come_back(driver, "kvm")
+    driver.come_back("kvm")
     driver.ask(Subscribe(sid=0, kinds=BINDING, hold=True), "kvm")
     (subscription,) = driver.core.snapshot().subscriptions
     bindings = [binding for binding, _ in subscription.grants]
@@ -957,9 +875,9 @@ def test_a_crash_with_a_resync_in_hand_acknowledges_nothing(driver: Driver) -> N
     ioasids = [driver.bound(spid=spid) for spid in range(3)]
     driver.acknowledge(kvm, driver.messages(kvm)[0].seq, "kvm")
     assert 3 == len(driver.resync(kvm).ioasids)
-    crash(driver, "kvm")
+    driver.crash("kvm")
     assert 2 == driver.core.lagging()[0].folded
-    come_back(driver, "kvm")
+    driver.come_back("kvm")
     driver.ask(Subscribe(**terms), "kvm")  # type: ignore[arg-type]
     assert [("BIND", ioasids[0])] == driver.shown(last)
     driver.acknowledge(kvm, driver.resync(kvm).seq, "kvm")
@@ -1009,295 +927,6 @@ def test_without_replay_nothing_is_repeated(driver: Driver) -> None:
     driver.finish(kvm, "kvm")
     assert [("UNBIND", ioasid)] == driver.shown(kvm)
     assert {} == driver.find(ioasid).references
-
-
-# -- holders ----------------------------------------------------------------------------------
-
-
-def crash(driver: Driver, name: str) -> None:
-    """Crash a holder's session."""
-    assert Done() == driver.ask(SuspendSession(), name)
-    driver.refused(SessionEnded, SuspendSession(), name)
-    del driver.sessions[name]
-
-
-def come_back(driver: Driver, name: str) -> SessionOpened:
-    """Open a holder's session again."""
-    opened = expect(SessionOpened, driver.ask(OpenSession(name)))
-    driver.sessions[name] = opened.session
-    return opened
-
-
-def test_names_are_unique_among_live_sessions(driver: Driver) -> None:
-    """A name is taken while a session has it, and free again when the session left."""
-    driver.session("kvm")
-    for name in ("kvm", "host"):
-        driver.refused(HolderLive, OpenSession(name), name=name)
-    driver.ask(CloseSession(), "kvm")
-    driver.refused(SessionEnded, CloseSession(), "kvm", session=driver.sessions["kvm"])
-    assert not come_back(driver, "kvm").resumed
-
-
-def test_a_session_without_anything_leaves_when_it_crashes(driver: Driver) -> None:
-    """Without references and holding subscriptions, a crash is as good as leaving."""
-    kvm = driver.subscribe("kvm", priority=CPU)
-    last = driver.subscribe("last", kinds=BINDING)
-    ioasid = driver.bound()
-    crash(driver, "kvm")
-    assert [(kvm, False)] == driver.ended()
-    assert [("BIND", ioasid)] == driver.shown(last)
-    assert not come_back(driver, "kvm").resumed
-    assert (0, 3) == (driver.figures().suspended, driver.figures().sessions)
-
-
-def test_leaving_drops_everything(driver: Driver) -> None:
-    """A session that is closed acknowledges all and drops its references and grants."""
-    driver.subscribe("kvm", sid=0, hold=True)
-    ioasid = driver.bound()
-    driver.ask(Get(ioasid), "kvm")
-    driver.free(ioasid)
-    driver.ask(CloseSession(), "kvm")
-    driver.refused(UnknownIoasid, Free(ioasid))
-
-
-def test_a_suspended_holder_keeps_its_ids(driver: Driver) -> None:
-    """After a crash references stay, FREEs stay unacknowledged, IDs stay in quarantine."""
-    kvm = driver.subscribe("kvm", sid=0, hold=True)
-    granted, taken, told = driver.bound(), driver.alloc(), driver.alloc()
-    driver.ask(Get(taken), "kvm")
-    driver.free(told)
-    crash(driver, "kvm")
-    assert [(kvm, False)] == driver.ended()
-    assert 1 == driver.figures().suspended
-    for ioasid in (granted, taken):
-        assert not driver.free(ioasid)
-        assert {"kvm": 1} == driver.find(ioasid).references
-    assert 3 == driver.figures().free_pending
-    before = len(driver.effects)
-    fresh = driver.alloc()
-    assert fresh not in (granted, taken, told)
-    assert before == len(driver.effects)
-
-
-def test_the_return_starts_with_a_resync(driver: Driver) -> None:
-    """Who comes back is told what it still has, and everything that it missed, at once."""
-    terms = {"sid": 0, "hold": True, "priority": DEVICE}
-    kvm = driver.subscribe("kvm", **terms)
-    bound, freed = driver.bound(spid=1), driver.alloc()
-    driver.ask(Get(freed), "kvm")
-    driver.ask(Get(freed), "kvm")
-    crash(driver, "kvm")
-    driver.unbind(bound)
-    driver.free(freed)
-    missed = driver.bound(spid=2)
-    assert {"kvm": 1} == driver.find(missed).references
-    assert SessionOpened(3, True, ((freed, 2),)) == come_back(driver, "kvm")
-    assert Subscribed(kvm, True) == driver.ask(Subscribe(**terms, queue_size=7), "kvm")  # type: ignore[arg-type]
-    resync = driver.resync(kvm)
-    assert [(bound, None), (freed, None), (missed, 2)] == [
-        (each.ioasid, each.spid) for each in resync.ioasids
-    ]
-    assert {"kvm": 1} == driver.find(bound).references
-    driver.acknowledge(kvm, resync.seq, "kvm")
-    assert {} == driver.find(bound).references
-    assert {"kvm": 1} == driver.find(missed).references
-    for _ in range(2):
-        driver.ask(Put(freed), "kvm")
-    driver.refused(UnknownIoasid, Free(freed))
-
-
-def test_a_suspended_subscriber_holds_up_the_tiers_below(driver: Driver) -> None:
-    """What a suspended subscriber would be told stays unacknowledged until it is back."""
-    terms = {"kinds": BINDING, "priority": CPU, "hold": True}
-    cpu = driver.subscribe("cpu", **terms)
-    last = driver.subscribe("last", kinds=BINDING)
-    crash(driver, "cpu")
-    ioasid = driver.bound()
-    assert [] == driver.messages(last)
-    come_back(driver, "cpu")
-    driver.ask(Subscribe(**terms), "cpu")  # type: ignore[arg-type]
-    assert [] == driver.messages(last)
-    driver.finish(cpu, "cpu")
-    assert [("BIND", ioasid)] == driver.shown(last)
-
-
-@pytest.mark.parametrize(
-    "changed", [{"kinds": frozenset(EventKind)}, {"priority": DEVICE}, {"hold": False}]
-)
-def test_a_subscription_is_taken_up_on_its_terms(
-    driver: Driver, changed: dict[str, object]
-) -> None:
-    """What was folded was chosen by the old terms: others are refused until it is unsubscribed."""
-    terms: dict[str, object] = {"sid": 0, "kinds": BINDING, "priority": CPU, "hold": True}
-    kvm = driver.subscribe("kvm", **terms)
-    crash(driver, "kvm")
-    come_back(driver, "kvm")
-    request = Subscribe(**{**terms, **changed})  # type: ignore[arg-type]
-    driver.refused(InvalidArgument, request, "kvm", argument=next(iter(changed)))
-    driver.ask(Unsubscribe(kvm), "kvm")
-    assert not expect(Subscribed, driver.ask(request, "kvm")).resumed
-
-
-@pytest.mark.parametrize("suspended", [False, True])
-def test_evict(driver: Driver, suspended: bool) -> None:
-    """An evicted holder is dead: its events acknowledged, its references dropped."""
-    driver.subscribe("kvm", sid=0, hold=True, priority=CPU)
-    last = driver.subscribe("last", kinds=BINDING)
-    ioasid = driver.bound()
-    driver.ask(Get(ioasid), "kvm")
-    if suspended:
-        crash(driver, "kvm")
-    assert Done() == driver.ask(Evict("kvm"))
-    assert {} == driver.find(ioasid).references
-    assert [("BIND", ioasid)] == driver.shown(last)
-    driver.refused(UnknownHolder, Evict("kvm"), name="kvm")
-    if not suspended:
-        driver.refused(SessionEnded, Get(ioasid), "kvm")
-    assert not come_back(driver, "kvm").resumed
-
-
-def test_a_holder_may_evict_itself(driver: Driver) -> None:
-    """Evicting oneself is leaving."""
-    driver.ask(Evict("kvm"), "kvm")
-    driver.refused(SessionEnded, Evict("kvm"), "kvm")
-
-
-def test_detach_keeps_what_holds(driver: Driver) -> None:
-    """The crash of one consumer suspends its holding subscription, and no other."""
-    kvm = driver.subscribe("kvm", sid=0, hold=True)
-    other = driver.subscribe("kvm", sid=1)
-    ioasid = driver.bound()
-    assert Done() == driver.ask(Detach(kvm), "kvm")
-    assert Done() == driver.ask(Detach(kvm), "kvm")
-    assert [(kvm, False)] == driver.ended()
-    driver.unbind(ioasid)
-    assert {"kvm": 1} == driver.find(ioasid).references
-    driver.alloc(1)
-    assert 1 == len(driver.messages(other))
-    lag = driver.figures().lagging[0]
-    assert (kvm, False, 0) == (lag.subscription, lag.attached, lag.queued)
-    assert Subscribed(kvm, True) == driver.ask(Subscribe(sid=0, hold=True), "kvm")
-    assert 1 == len(driver.resync(kvm).ioasids)
-    driver.finish(kvm, "kvm")
-    assert {} == driver.find(ioasid).references
-
-
-def test_detach_keeps_what_a_holder_of_references_was_told(driver: Driver) -> None:
-    """A subscription without hold is kept as well, if its holder has references."""
-    kvm = driver.subscribe("kvm", sid=0)
-    ioasid = driver.alloc()
-    driver.ask(Get(ioasid), "kvm")
-    driver.ask(Detach(kvm), "kvm")
-    driver.free(ioasid)
-    driver.ask(Put(ioasid), "kvm")
-    assert IoasidState.FREE_PENDING is driver.find(ioasid).state
-    assert Subscribed(kvm, True) == driver.ask(Subscribe(sid=0), "kvm")
-    driver.finish(kvm, "kvm")
-    driver.refused(UnknownIoasid, Free(ioasid))
-
-
-def test_detach_ends_what_has_nothing_to_keep(driver: Driver) -> None:
-    """Without hold and references, a detached subscription ends."""
-    kvm = driver.subscribe("kvm", sid=0)
-    ioasid = driver.alloc()
-    driver.free(ioasid)
-    driver.ask(Detach(kvm), "kvm")
-    driver.refused(UnknownIoasid, Free(ioasid))
-    driver.refused(UnknownSubscription, Detach(kvm), "kvm", subscription=kvm)
-
-
-def test_a_suspended_set_subscription_ends_with_its_set(driver: Driver) -> None:
-    """A set that goes takes the subscriptions of its number along, suspended ones too."""
-    kvm = driver.subscribe("kvm", sid=0, kinds=BINDING, hold=True)
-    driver.session("other")
-    driver.ask(Get(driver.alloc(1)), "kvm")
-    crash(driver, "kvm")
-    driver.ask(FreeSet(0))
-    come_back(driver, "kvm")
-    driver.refused(UnknownSet, Subscribe(sid=0, kinds=BINDING, hold=True), "kvm", sid=0)
-    driver.refused(UnknownSubscription, Unsubscribe(kvm), "kvm")
-
-
-# -- figures ----------------------------------------------------------------------------------
-
-
-def test_lag_is_shown_by_name_and_age(driver: Driver) -> None:
-    """A subscriber that hangs shows up with its scope, what waits for it and for how long."""
-    for by, scope in (("vtd", {}), ("kvm", {"sid": 0}), ("vdcm", {"token": "vm-1"})):
-        driver.subscribe(by, **scope, queue_size=2, acknowledge_within=5)
-    assert () == driver.figures().lagging
-    driver.core.tick(100)
-    driver.alloc()
-    driver.core.tick(103.0)
-    driver.alloc()
-    driver.finish(1, "vtd")
-    driver.core.tick(104.5)
-    assert [False, False] == [each.overdue for each in driver.figures().lagging]
-    driver.core.tick(105.5)
-    kvm, vdcm = driver.core.lagging()
-    assert ("kvm", "set 0", LAST, True, 2, 0, 0, 5.5, True) == (
-        kvm.holder,
-        kvm.scope,
-        kvm.priority,
-        kvm.attached,
-        kvm.queued,
-        kvm.deferred,
-        kvm.folded,
-        kvm.oldest_age,
-        kvm.overdue,
-    )
-    assert ("vdcm", "token 'vm-1'") == (vdcm.holder, vdcm.scope)
-    driver.alloc()
-    assert "the system" == driver.core.lagging()[0].scope
-
-
-def test_folded_events_keep_their_age(driver: Driver) -> None:
-    """What waits in a Resync, and the Resync itself, are as old as the oldest event in them."""
-    kvm = driver.subscribe("kvm", sid=0, queue_size=1, acknowledge_within=5)
-    driver.core.tick(10)
-    for _ in range(3):
-        driver.alloc()
-    first = driver.messages(kvm)[0].seq
-    driver.core.tick(20)
-    driver.acknowledge(kvm, first, "kvm")
-    lag = driver.core.lagging()[0]
-    assert (10.0, True) == (lag.oldest_age, lag.overdue)
-    driver.finish(kvm, "kvm")
-    assert () == driver.core.lagging()
-
-
-def test_a_crash_makes_nothing_younger(driver: Driver) -> None:
-    """What a lagging subscriber had in its hands when it crashed keeps its age."""
-    driver.subscribe("kvm", sid=0, hold=True, queue_size=1, acknowledge_within=5)
-    driver.core.tick(10)
-    driver.alloc()
-    driver.core.tick(13)
-    driver.alloc()
-    driver.alloc()
-    first = driver.core.lagging()[0].oldest_seq
-    driver.ask(SuspendSession(), by="kvm")
-    driver.core.tick(15)
-    lag = driver.core.lagging()[0]
-    assert (first, 5.0, True) == (lag.oldest_seq, lag.oldest_age, lag.overdue)
-
-
-def test_a_crash_sets_nothing_aside(driver: Driver) -> None:
-    """What a subscriber had set aside when it crashed is folded with the rest."""
-    kvm = driver.subscribe("kvm", sid=0, hold=True)
-    for _ in range(2):
-        driver.alloc()
-    driver.ask(Defer(kvm, driver.messages(kvm)[0].seq), "kvm")
-    crash(driver, "kvm")
-    lag = driver.core.lagging()[0]
-    assert (0, 0, 1) == (lag.queued, lag.deferred, lag.oldest_seq)
-
-
-def test_never_overdue(driver: Driver) -> None:
-    """A subscriber without a deadline may take for ever."""
-    driver.subscribe("kvm", sid=0, acknowledge_within=None)
-    driver.alloc()
-    driver.core.tick(1e9)
-    assert [False] == [each.overdue for each in driver.core.lagging()]
 
 
 def test_fan_out_is_in_order_of_subscription(driver: Driver) -> None:

@@ -120,9 +120,9 @@ FAULTS: Final = (
     Fault(
         "waits-for-itself",
         "Waiting for oneself is refused with EDEADLK",
-        "core._allocator",
-        ("        if reason is not None:\n            raise WouldDeadlock"),
-        ("        if not holder.name:\n            raise WouldDeadlock"),
+        "core._lifecycle",
+        ("            if reason is not None:\n                raise WouldDeadlock"),
+        ("            if not holder.name:\n                raise WouldDeadlock"),
     ),
     Fault(
         "tier-not-awaited",
@@ -276,21 +276,21 @@ FAULTS: Final = (
     Fault(
         "token-subscription-waits-on",
         "Scope: a token subscription joins when its set is made",
-        "core._allocator",
+        "core._sets",
         "            owner.subscriptions.update(tables.token_subscriptions.get(token, {}))\n",
         "",
     ),
     Fault(
         "quota-off-by-one",
         "Invariant 1: allocated <= quota",
-        "core._allocator",
+        "core._ioasids",
         "        if owner.allocated >= owner.quota:\n",
         "        if owner.allocated > owner.quota:\n",
     ),
     Fault(
         "quota-checked-afterwards",
         "Invariant 7: a refused request leaves the state as it was",
-        "core._allocator",
+        "core._ioasids",
         (
             "        if owner.allocated >= owner.quota:\n"
             "            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1)\n"
@@ -305,35 +305,35 @@ FAULTS: Final = (
     Fault(
         "capacity-made-by-adjusting",
         "Invariant 1: the difference moves from or to available",
-        "core._allocator",
+        "core._sets",
         "        tables.available -= quota - owner.quota\n",
         "",
     ),
     Fault(
         "put-drops-another-holders",
         "References are counted per holder",
-        "core._allocator",
+        "core._ioasids",
         "        record.holders = without(record.holders, holder)\n        self._life",
         "        record.holders = without(record.holders, record.holders[0])\n        self._life",
     ),
     Fault(
         "put-without-a-reference",
         "put: EINVAL without a reference",
-        "core._allocator",
+        "core._ioasids",
         "            raise NotReferenced(holder.name, ioasid)\n",
         "            return Released(False)\n",
     ),
     Fault(
         "get-in-quarantine",
         "Life cycle: no new reference while FREE_PENDING",
-        "core._allocator",
+        "core._handlers",
         ("            raise IoasidFreePending(ioasid)\n        return owner\n"),
         ("            pass\n        return owner\n"),
     ),
     Fault(
         "spid-not-unique",
         "Invariant 4: spids are unique within a set",
-        "core._allocator",
+        "core._ioasids",
         (
             "        if spid in owner.spids:\n"
             "            raise SpidInUse(owner.sid, spid, owner.spids[spid])\n"
@@ -343,49 +343,49 @@ FAULTS: Final = (
     Fault(
         "too-many-events-taken",
         "Order: an ID with 16 events under way refuses another with EAGAIN",
-        "core._allocator",
+        "core._ioasids",
         "            if under_way >= MAX_UNDER_WAY:\n",
         "            if under_way < 0:\n",
     ),
     Fault(
         "foreign-set-let-in",
         "Permission: EACCES when the ID belongs to another set",
-        "core._allocator",
+        "core._handlers",
         ("            raise NotOfThisSet(ioasid, sid)\n        return"),
         ("            pass\n        return"),
     ),
     Fault(
         "crash-taken-for-leaving",
         "Invariant 9: who crashes with references is suspended",
-        "core._allocator",
+        "core._holders",
         "        if not holder.references and not any(each.hold for each in subscriptions):\n",
         "        if subscriptions is not None:\n",
     ),
     Fault(
         "unbind-sent-after-free",
         "detach_spid: silent once FREE was sent",
-        "core._allocator",
+        "core._ioasids",
         ("        if not record.free_pending:\n            self._notifier.stage(record, UNBIND,"),
         ("        if record.spid is not None:\n            self._notifier.stage(record, UNBIND,"),
     ),
     Fault(
         "set-being-freed-allocates",
         "alloc: EBUSY when the set is being freed",
-        "core._allocator",
+        "core._handlers",
         "            raise SetFreePending(owner.sid)\n        return owner\n",
         "            pass\n        return owner\n",
     ),
     Fault(
         "reference-found-in-quarantine",
         "find_by_spid: EBUSY with a reference while FREE_PENDING",
-        "core._allocator",
+        "core._ioasids",
         "                raise IoasidFreePending(ioasid)\n            self._take_reference",
         "                pass\n            self._take_reference",
     ),
     Fault(
         "comeback-without-resync",
         "Holders: who comes back starts with a Resync",
-        "core._allocator",
+        "core._subscriptions",
         "            self._notifier.attach(present, resync=True)\n",
         "            self._notifier.attach(present, resync=False)\n",
     ),
