@@ -9,6 +9,7 @@ from ioasid.core._errors import (
     InvalidArgument,
     IoasidFreePending,
     NoSpid,
+    NotOfThisSet,
     NotReferenced,
     QuotaExceeded,
     RangeFull,
@@ -174,9 +175,10 @@ class Ioasids(Handlers):
 
     def get(self, holder: Holder, request: Get) -> Reply:
         # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator.
+        sid = _check.optional_number(request.sid, "sid")
         owner = self._active(request.ioasid, None)
-        if request.sid is not None:
-            self._owner(request.ioasid, request.sid)
+        if sid is not None and sid != owner.sid:
+            raise NotOfThisSet(request.ioasid, sid)
         self._take_reference(holder, owner, request.ioasid)
         return DONE
 

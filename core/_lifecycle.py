@@ -12,7 +12,7 @@ Quarantine)
 
 from collections.abc import Iterable
 
-from attrs import define
+from attrs import define, field
 
 from ioasid.core import _check
 from ioasid.core._effects import Complete
@@ -44,7 +44,7 @@ class LifeCycle:
 
     _tables: Tables
     _notifier: Notifier
-    ticket: int = 0
+    ticket: int = field(init=False)
     """What the request that is being decided will wait with, if it has to."""
 
     def free(self, owner: IoasidSet, ioasid: int) -> None:

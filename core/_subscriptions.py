@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from ioasid.core import _check
-from ioasid.core._errors import AlreadySubscribed, UnknownSubscription
+from ioasid.core._errors import AlreadySubscribed, InvalidArgument, UnknownSubscription
 from ioasid.core._handlers import DONE, Handlers
 from ioasid.core._messages import (
     Acknowledge,
@@ -98,7 +98,8 @@ class Subscriptions(Handlers):
         hold = _check.flag(request.hold, "hold")
         _check.flag(request.replay, "replay")
         if hold and not kinds >= _HOLDING_KINDS:
-            _check.refuse("kinds", sorted(kinds), "BIND, UNBIND and FREE among them, to hold")
+            found = ", ".join(sorted(kinds))
+            raise InvalidArgument("kinds", found, "BIND, UNBIND and FREE among them, to hold")
         return Subscription(
             self._tables.next_subscription,
             holder,
@@ -135,7 +136,7 @@ class Subscriptions(Handlers):
         if subscription.folded_since is not None:
             seq, offered = subscription.folded_since
             oldest.append((offered, seq))
-        offered, seq = min(oldest, default=(self._tables.now, 0), key=lambda each: each[0])
+        offered, seq = min(oldest, key=lambda each: each[0])
         age = self._tables.now - offered
         deadline = subscription.acknowledge_within
         return LaggingSubscriber(
@@ -150,5 +151,5 @@ class Subscriptions(Handlers):
             oldest_seq=seq,
             oldest_age=age,
             acknowledge_within=deadline,
-            overdue=bool(oldest) and deadline is not None and age >= deadline,
+            overdue=deadline is not None and age >= deadline,
         )

@@ -11,16 +11,20 @@ from ioasid.core import (
     AttachSpid,
     Done,
     Evict,
+    Free,
     Get,
     InvalidArgument,
     IoasidState,
     MalformedMessage,
+    Put,
+    Released,
     ReserveCapacity,
     SessionEnded,
+    Statistics,
     Subscribe,
     TakeStatistics,
 )
-from tests.core.helpers import Driver, refused
+from tests.core.helpers import Driver, expect, refused
 
 ACTIVE = IoasidState.ACTIVE
 
@@ -36,6 +40,33 @@ def test_capacity_is_checked(capacity: object) -> None:
     """EINVAL: a capacity outside 1..2^32-1."""
     with pytest.raises(InvalidArgument, match="capacity"):
         Allocator(capacity)  # type: ignore[arg-type]
+
+
+def test_a_pasid_has_20_bits() -> None:
+    """That is how many there are, unless it is said otherwise."""
+    figures = expect(Statistics, (core := Allocator()).handle(core.session, TakeStatistics()))
+    assert 2**20 == figures.capacity
+
+
+def test_who_gives_no_ticket_waits_with_number_0(driver: Driver) -> None:
+    """Where one request at a time waits, it needs no number."""
+    driver.set()
+    ioasid = driver.alloc()
+    driver.ask(Get(ioasid), "kvm")
+    assert driver.core.handle(driver.core.session, Free(ioasid, wait=True)) is None
+    driver.ask(Put(ioasid), "kvm")
+    assert [(0, Released(True))] == driver.completed()
+
+
+def test_a_restored_allocator_speaks_for_the_oldest_session(driver: Driver) -> None:
+    """Its session is the oldest that is live, and 0, which is nobody's, if none is."""
+    for name in ("kvm", "vtd"):
+        driver.session(name)
+    assert driver.sessions["host"] == Allocator.restore(driver.core.snapshot()).session
+    driver.ask(Evict("host"))
+    assert driver.sessions["kvm"] == Allocator.restore(driver.core.snapshot()).session
+    driver.core.suspend_all()
+    assert 0 == Allocator.restore(driver.core.snapshot()).session
 
 
 @pytest.mark.parametrize("session", [0, 99, 2**64 - 1])
@@ -105,13 +136,13 @@ def test_statistics(driver: Driver) -> None:
     assert ["vtd"] == [each.holder for each in figures.lagging]
 
 
-@pytest.mark.parametrize("now", [0, 1.5, -3])
+@pytest.mark.parametrize("now", [0, 1.5, -3, 2**63 - 1, 1 - 2**63])
 def test_tick(driver: Driver, now: float) -> None:
     """Any clock will do."""
     driver.core.tick(now)
 
 
-@pytest.mark.parametrize("now", ["1", None, True, 1j, math.nan, math.inf, 10**400])
+@pytest.mark.parametrize("now", ["1", None, True, 1j, math.nan, math.inf, 2**63, -(2**63)])
 def test_tick_is_checked(driver: Driver, now: object) -> None:
     """EINVAL: a time that is no number, or that no figure could tell."""
     with pytest.raises(InvalidArgument, match="now"):

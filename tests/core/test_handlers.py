@@ -1,6 +1,7 @@
 """What every request that names an ID is refused with: the ID is unknown, or another set's."""
 
 import pytest
+from msgspec.structs import replace
 
 from ioasid.core import (
     AttachData,
@@ -11,6 +12,7 @@ from ioasid.core import (
     Find,
     Free,
     Get,
+    InvalidArgument,
     IoasidFreePending,
     Notify,
     NotOfThisSet,
@@ -61,3 +63,12 @@ def test_unknown_ids(driver: Driver, request_: Request) -> None:
     driver.set()
     driver.free(driver.alloc())
     driver.refused(UnknownIoasid, request_, ioasid=1)
+
+
+@pytest.mark.parametrize("request_", OF_ONE_ID, ids=lambda each: type(each).__name__)
+def test_what_is_malformed_is_said_first(driver: Driver, request_: Request) -> None:
+    """EINVAL comes before ENOENT: a set that none can be is refused, be there such an ID or not."""
+    driver.refused(InvalidArgument, replace(request_, sid=-1), argument="sid")
+    driver.set()
+    driver.alloc()
+    driver.refused(InvalidArgument, replace(request_, sid=-1), argument="sid")

@@ -57,6 +57,14 @@ def test_alloc_lowest_first(driver: Driver) -> None:
     assert "mine" == driver.find(4).data
 
 
+def test_every_id_below_the_capacity_is_allocated(driver: Driver) -> None:
+    """The last one too, one by one and together."""
+    driver.set()
+    assert [Allocated(62), Allocated(63)] == [driver.ask(Alloc(0, 62)) for _ in range(2)]
+    driver.refused(RangeFull, Alloc(0, 62), low=62, high=63)
+    assert AllocatedMany((IoasidRange(48, 61),)) == driver.ask(AllocMany(0, 14, 48))
+
+
 def test_alloc_is_refused(driver: Driver) -> None:
     """EDQUOT, ENOSPC, ENOENT, EBUSY, EINVAL: the ways an allocation fails."""
     driver.set(quota=2)

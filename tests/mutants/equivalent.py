@@ -6,11 +6,20 @@ SLOWER: Final = "the same happens to each ID by itself, only slower"
 OTHER: Final = "any other version says that the routes are stale"
 CLEARED: Final = "the routes of every set in scope are cleared anyway"
 NO_ROUTES: Final = "a set that knows no routes yet has none that could be stale"
+ASKED: Final = "what is asked needlessly answers the same"
 GONE: Final = "nobody looks at it any more"
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_check": {
         "_utf8_length: return MAX_DATA + 1 | 1 → 2": "any length above the most there may be",
+    },
+    "_ioasids": {
+        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+        "0 <= low <= high: | 0 <= low <= high → (0 < low <= high)": ASKED,
+        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+        "0 <= low <= high: | 0 <= low <= high → (0 <= low < high)": ASKED,
+        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+        "0 <= low <= high: | 0 → 1": ASKED,
     },
     "_lifecycle": {
         "LifeCycle.free: if not tables.subscriptions or self._notifier.route(owner, FREE) is "
@@ -73,5 +82,13 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "IoasidSet: routes_version: int = -1 | 1 → 2": NO_ROUTES,
         "Subscription: attached: bool = True | True → False": "who subscribes is attached next",
         "Tables: routes_version: int = 0 | 0 → 1": NO_ROUTES,
+    },
+    "_sets": {
+        "Sets._add_set: sid = tables.sids.take_lowest(0, _check.MAX_COUNT, 0, "
+        "tables.sid_words) | 0 → 1 (2)": "nobody asks whose a set's number is",
+    },
+    "_subscriptions": {
+        "Subscriptions._lag: (offered, seq) for seq, (offered, _) in "
+        "list(subscription.outstanding.items())[:1] | 1 → 2": "the first was offered first",
     },
 }
