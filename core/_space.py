@@ -2,7 +2,7 @@
 
 A bitmap of Python integers, 1,024 IDs to a word, with two levels above it that mark the words,
 and the blocks of 1,024 words, that are full. The lowest zero bit of an integer `n` is the highest
-bit of `~n & (n + 1)`, so finding the lowest free ID of any range takes at most a handful of such
+bit of `n ^ (n + 1)`, so finding the lowest free ID of any range takes at most a handful of such
 steps, at any capacity. What is not stored is free: memory grows with the IDs in use and
 not with the capacity.
 """
@@ -25,7 +25,12 @@ _ONES: Final = re.compile("1+")
 
 def lowest_zero(word: int) -> int:
     """Return the position of the lowest bit that is 0; there always is one."""
-    return (~word & (word + 1)).bit_length() - 1
+    return (word ^ (word + 1)).bit_length() - 1
+
+
+def lowest_one(word: int) -> int:
+    """Return the position of the lowest bit that is 1; 0 if there is none."""
+    return (word ^ (word - 1)).bit_length() - 1
 
 
 def ones(word: int) -> Iterator[int]:
@@ -41,7 +46,7 @@ def runs(word: int, base: int = 0) -> list[tuple[int, int]]:
 
     Read off the digits: where runs are many, shifting the word along costs five times that.
     """
-    low = (word & -word).bit_length() - 1 if word else 0
+    low = lowest_one(word)
     found = map(re.Match.span, _ONES.finditer(f"{word >> low:b}"[::-1]))
     first, last = base + low, base + low - 1
     return [(first + start, last + end) for start, end in found]
@@ -74,7 +79,7 @@ def words(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
         yield number, gained
 
 
-_NO_OWNERS: Final = array("I", bytes(4 * WORD_BITS))
+_NO_OWNERS: Final = array("I", bytes(4)) * WORD_BITS
 """What a new word begins with; a copy costs a fourth of making it anew."""
 
 
@@ -98,8 +103,8 @@ class IdSpace:
     _full_words: dict[int, int] = field(factory=dict)
     _full_blocks: int = 0
     _run_first: int = 0
-    _run_last: int = -1
-    """A run of IDs that are all taken, so that filling up from below need not search."""
+    _run_end: int = 0
+    """From `_run_first` up to here all IDs are taken: filling up from below need not search."""
     _spare: Word | None = None
     """The word that was emptied last, for the next that begins."""
 
@@ -113,10 +118,9 @@ class IdSpace:
 
     def lowest_free(self, low: int, high: int) -> int | None:
         """Return the lowest free ID in [low, high], or `None` if all are taken."""
-        start = self._run_last + 1 if self._run_first <= low <= self._run_last else low
-        number = start >> SHIFT
-        above = self.used(number) >> (start & MASK)
-        candidate = start + lowest_zero(above) if above else start
+        number = low >> SHIFT
+        above = self.used(number) >> (low & MASK)
+        candidate = low + lowest_zero(above) if above else low
         if candidate >> SHIFT != number:
             number = self._next_open_word(number + 1)
             candidate = (number << SHIFT) + lowest_zero(self.used(number))
@@ -125,12 +129,14 @@ class IdSpace:
     def take_lowest(self, low: int, high: int, sid: int, members: dict[int, int]) -> int | None:
         """Give the lowest free ID in [low, high] to a set and return it, if there is one."""
         first = self._run_first
-        ioasid = self._run_last + 1
+        ioasid = self._run_end
         if not first <= low <= ioasid:
             first = ioasid = low
+        if ioasid > high:
+            return None
         number, position = ioasid >> SHIFT, ioasid & MASK
         word = self._words.get(number)
-        if ioasid > high or (word is not None and word.used >> position & 1):
+        if word is not None and word.used >> position & 1:
             found = self.lowest_free(ioasid, high)
             if found is None:
                 return None
@@ -139,7 +145,7 @@ class IdSpace:
             word = self._words.get(number)
         # All from `first` to here are taken now: where the next search from `low` begins.
         self._run_first = first
-        self._run_last = ioasid
+        self._run_end = ioasid + 1
         bit = 1 << position
         if word is None:
             word = self._words[number] = self._spare or Word()
@@ -165,8 +171,8 @@ class IdSpace:
             members[number] = rest
         else:
             del members[number]
-        if lowest <= self._run_last:
-            self._run_last = lowest - 1
+        if lowest < self._run_end:
+            self._run_end = lowest
 
     def lowest_ranges(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
         """Return the `count` lowest free IDs in [low, high] as ranges, or `None` if too few."""
@@ -177,7 +183,7 @@ class IdSpace:
                 return None
             number = start >> SHIFT
             above = self.used(number) >> (start & MASK)
-            free = (above & -above).bit_length() - 1 if above else WORD_BITS - (start & MASK)
+            free = lowest_one(above) if above else WORD_BITS - (start & MASK)
             length = min(free, count, high - start + 1)
             if ranges and ranges[-1][1] == start - 1:
                 ranges[-1] = (ranges[-1][0], start + length - 1)
@@ -185,8 +191,6 @@ class IdSpace:
                 ranges.append((start, start + length - 1))
             count -= length
             low = start + length
-            if count and low > high:
-                return None
         return ranges
 
     def take_word(self, number: int, gained: int, sid: int, members: dict[int, int]) -> None:

@@ -12,6 +12,7 @@ from ioasid.core._space import (
     WORD_BITS,
     IdSpace,
     bits,
+    lowest_one,
     lowest_zero,
     ones,
     runs,
@@ -64,6 +65,7 @@ def test_words(word: int) -> None:
     """Zeros, ones and runs of a word are those that its digits show."""
     digits = f"{word:b}"[::-1]
     assert (digits + "0").index("0") == lowest_zero(word)
+    assert max(digits.find("1"), 0) == lowest_one(word)
     positions = [position for position, digit in enumerate(digits) if digit == "1"]
     assert positions == list(ones(word))
     assert positions == [

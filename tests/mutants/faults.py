@@ -420,7 +420,7 @@ FAULTS: Final = (
         "lowest-free-remembered",
         "alloc: the lowest free ID in the range",
         "core._space",
-        "            self._run_last = lowest - 1\n",
+        "            self._run_end = lowest\n",
         "            pass\n",
     ),
     Fault(
