@@ -119,6 +119,8 @@ def test_ranges_at_edges(edge: int, length: int) -> None:
     first = max(edge - length // 2, 0)
     last = min(first + length - 1, TOP)
     assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
+    assert [(first, last)] == space.lowest_ranges(last - first + 1, first, last)
+    assert space.lowest_ranges(last - first + 2, first, last) is None
     take_range(space, first, last, 3, members)
     assert list(range(first, last + 1)) == taken(members)
     assert [3, 3] == [space.owner(first), space.owner(last)]
@@ -142,6 +144,17 @@ def test_full_words_and_blocks_are_passed_over() -> None:
         assert hole == space.lowest_free(hole, TOP)
         assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(hole + 1, TOP)
         take(space, hole, 0, members)
+
+
+def test_a_free_block_begins_with_its_first_word() -> None:
+    """Behind words that are full to the end of their block, the first ID of the next is found."""
+    space = IdSpace()
+    first = BLOCK - 2 * WORD_BITS
+    take_range(space, first, BLOCK - 1, 0, {})
+    assert BLOCK == space.lowest_free(first, TOP)
+    # Nor does a full word of that block make another one look full.
+    take_range(space, BLOCK + WORD_BITS, BLOCK + 2 * WORD_BITS - 1, 0, {})
+    assert BLOCK == space.lowest_free(first, TOP)
 
 
 def test_holes_become_ranges() -> None:
