@@ -8,6 +8,8 @@ CLEARED: Final = "the routes of every set in scope are cleared anyway"
 NO_ROUTES: Final = "a set that knows no routes yet has none that could be stale"
 ASKED: Final = "what is asked needlessly answers the same"
 GONE: Final = "nobody looks at it any more"
+SEARCHED: Final = "the lowest free ID is searched for instead, only slower"
+SAME: Final = "where the two are equal, one is set to the other"
 
 EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_check": {
@@ -86,6 +88,23 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_sets": {
         "Sets._add_set: sid = tables.sids.take_lowest(0, _check.MAX_COUNT, 0, "
         "tables.sid_words) | 0 → 1 (2)": "nobody asks whose a set's number is",
+    },
+    "_space": {
+        "words: if last < end: | last < end → (last <= end)": SAME,
+        "IdSpace: _full_blocks: int = 0 | 0 → 1": "a search looks at the blocks above its own only",
+        "IdSpace: _run_first: int = 0 | 0 → 1": "no ID is in the run yet, wherever it begins",
+        "IdSpace.take_lowest: if not first <= low <= ioasid: | first <= low <= ioasid → "
+        "(first < low <= ioasid)": SEARCHED,
+        "IdSpace.take_lowest: if not first <= low <= ioasid: | first <= low <= ioasid → "
+        "(first <= low < ioasid)": "a run that begins at its own end is as true, only shorter",
+        "IdSpace.take_lowest: if word is not None and word.used >> position & 1: | "
+        "word.used >> position & 1 → (word.used >> position | 1)": SEARCHED,
+        "IdSpace.take_lowest: self._run_end = ioasid + 1 | self._run_end = ioasid + 1 → pass": (
+            SEARCHED
+        ),
+        "IdSpace.take_lowest: self._run_end = ioasid + 1 | ioasid + 1 → (ioasid - 1)": SEARCHED,
+        "IdSpace.release: if lowest < self._run_end: | lowest < self._run_end → "
+        "(lowest <= self._run_end)": SAME,
     },
     "_subscriptions": {
         "Subscriptions._lag: (offered, seq) for seq, (offered, _) in "
