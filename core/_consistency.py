@@ -15,6 +15,7 @@ from ioasid.core._notifier import Notifier
 from ioasid.core._records import (
     BIND,
     LAST_TIER,
+    SET_FREE_PENDING,
     UNBIND,
     Lapse,
     Record,
@@ -39,9 +40,14 @@ def require(holds: bool, otherwise: str) -> None:
         raise ValueError(otherwise)
 
 
+def require_past(seq: int, tables: Tables, otherwise: str) -> None:
+    """Raise ValueError, which names the contradiction, unless a seq was given to something."""
+    require(0 < seq <= tables.seq, otherwise)
+
+
 def refuse_contradictions(tables: Tables) -> None:
     """Raise ValueError if the parts of a state do not agree with each other."""
-    _Comparison(tables).run()
+    _Comparison(tables, Notifier(tables)).run()
 
 
 def settle(tables: Tables) -> None:
@@ -61,6 +67,7 @@ class _Comparison:
     """Part by part; what one part says of another is collected on the way."""
 
     _tables: Tables
+    _notifier: Notifier
     _held: dict[int, dict[int, Stage]] = field(factory=dict)
     """The staged events that each subscription has yet to acknowledge, by seq."""
     _chained: dict[int, Stage] = field(factory=dict)
@@ -83,17 +90,21 @@ class _Comparison:
         for owner in tables.sets.values():
             for record in owner.records.values():
                 self._compare_record(record)
+            freed = sum(record.free_pending for record in owner.records.values())
+            require(
+                owner.state is not SET_FREE_PENDING or freed == owner.allocated,
+                "an ID that outlives its set",
+            )
         for each in tables.subscriptions.values():
             self._compare_queue(each)
             for seq, stage in self._held[each.number].items():
                 self._compare_held(each, seq, stage)
-            for binding, record in each.grants.items():
-                self._name_binding(binding, record.ioasid)
+            self._compare_grants(each)
 
     def _name_binding(self, binding: int | None, ioasid: int) -> None:
         # A grant is known by its binding alone: what ends one of two IDs would end the other's.
         if binding is not None:
-            require(0 < binding <= self._tables.seq, "a binding of the future")
+            require_past(binding, self._tables, "a binding of the future")
             require(self._ioasids.setdefault(binding, ioasid) == ioasid, "a binding of two IDs")
 
     # -- IDs ----------------------------------------------------------------------------------
@@ -129,9 +140,12 @@ class _Comparison:
             (event.ioasid, event.sid, event.token) == (record.ioasid, owner.sid, owner.token),
             "an event of another ID",
         )
+        self._name_binding(stage.binding, record.ioasid)
         require(-1 <= stage.reach <= LAST_TIER, "a tier that there is not")
         require(len({each.tier for each in stage.waiting.values()}) <= 1, "an event in two tiers")
+        told = self._notifier.route(owner, event.kind).tiers
         for number, each in stage.waiting.items():
+            require(number in told[each.tier], "an event to who is not told of its kind")
             require(self._held[number].get(event.seq) is stage, "an event that was lost")
             require(each.tier <= stage.reach, "an event ahead of its tier")
         self._chained[event.seq] = stage
@@ -144,27 +158,40 @@ class _Comparison:
         else:
             require(each.resync_due and not each.outstanding, "a queue that nobody empties")
         require(len(each.outstanding) <= each.queue_size + 1, "a queue beyond its bound")
-        since = each.folded_since
-        require(since is None or each.resync_due, "events folded for nothing")
-        require(since is not None or not each.folded, "events folded at no time")
+        if each.folded_since is None:
+            require(not each.folded, "events folded at no time")
+        else:
+            require(each.resync_due, "events folded for nothing")
+            require_past(each.folded_since[0], self._tables, "an event folded in the future")
         for seq, (_, entry) in each.outstanding.items():
-            require(0 < seq <= self._tables.seq, "a message of the future")
+            require_past(seq, self._tables, "a message of the future")
             require(self._chained.get(seq, entry) is entry, "two messages of one number")
             for binding in entry.stale if isinstance(entry, Lapse) else ():
+                require(binding in each.grants, "the end of what was not granted")
                 self._require_ended(each, binding)
 
     def _compare_held(self, each: Subscription, seq: int, stage: Stage) -> None:
-        self._name_binding(stage.binding, stage.event.ioasid)
         if self._chained.get(seq) is stage:
             require(each.number in stage.waiting, "an event that nobody waits for")
-        else:
-            # One that cancelled out or whose ID is gone; a FREE outlives neither.
-            require(not stage.waiting and not stage.ends_life, "an event that is not under way")
-        if stage.binding is not None and stage.event.kind is not BIND:
-            self._require_ended(each, stage.binding)
+            return
+        # One that cancelled out or whose ID is gone; a FREE outlives neither.
+        require(not stage.waiting and not stage.ends_life, "an event that is not under way")
+        self._name_binding(stage.binding, stage.event.ioasid)
+        self._require_ended(each, stage.binding)
 
-    def _require_ended(self, each: Subscription, binding: int) -> None:
-        record = each.grants.get(binding)
+    def _compare_grants(self, each: Subscription) -> None:
+        notifier = self._notifier
+        shown: set[int | None] = set()
+        for binding, record in each.grants.items():
+            self._name_binding(binding, record.ioasid)
+            told = notifier.route(record.owner, UNBIND).tiers[each.tier]
+            require(each.number in told, "a grant to who is not told of its end")
+            shown.add(notifier.visible(record, each.tier)[2])
+        # What a Resync would end, nothing else does.
+        require(each.resync_due or not notifier.stale_grants(each, shown), "a grant without end")
+
+    def _require_ended(self, each: Subscription, binding: int | None) -> None:
+        record = None if binding is None else each.grants.get(binding)
         require(
             record is None or record.free_pending or record.binding != binding,
             "the end of a binding that goes on",

@@ -18,7 +18,7 @@ comes back, so an event costs the same however far behind anybody is. (docs/
 explanation.md, Tiers)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from attrs import define
 
@@ -401,7 +401,7 @@ class Notifier:
             for owner in tables.in_scope(subscription)
             for ioasid in ioasids_of(owner)
         )
-        lapse = Lapse(subscription.folded, self._stale_grants(subscription, shown))
+        lapse = Lapse(subscription.folded, self.stale_grants(subscription, shown))
         since = subscription.folded_since
         subscription.outstanding[tables.seq] = (since[1] if since else tables.now, lapse)
         subscription.folded = {}
@@ -434,9 +434,15 @@ class Notifier:
             return IoasidState.FREE_PENDING, record.spid, None
         return IoasidState.ACTIVE, record.spid, record.binding
 
-    def _stale_grants(self, subscription: Subscription, shown: set[int]) -> tuple[int, ...]:
-        # A grant outlives the Resync if its binding is shown, or if the binding's BIND has yet to
-        # be offered, or if its end is in the subscriber's hands and will be acknowledged.
+    def stale_grants(
+        self, subscription: Subscription, shown: Collection[int | None]
+    ) -> tuple[int, ...]:
+        """Return the bindings that were granted to a subscriber and that nothing ends any more.
+
+        A grant outlives a Resync if its binding is among what that has `shown`, or if the
+        binding's BIND has yet to be offered, or if its end is in the subscriber's hands and will be
+        acknowledged.
+        """
         in_hand: set[int | None] = set()
         for _, entry in subscription.outstanding.values():
             if isinstance(entry, Lapse):

@@ -13,7 +13,7 @@ from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from ioasid.core import _check
-from ioasid.core._consistency import refuse_contradictions, require, settle
+from ioasid.core._consistency import refuse_contradictions, require, require_past, settle
 from ioasid.core._errors import IoasidError, MalformedMessage
 from ioasid.core._messages import (
     Data,
@@ -339,7 +339,7 @@ class _Restorer:
             state=given.state,
         )
         tables.sets[owner.sid] = owner
-        tables.sids.take_lowest(owner.sid, owner.sid, 0, tables.sid_words)
+        tables.sids.take_lowest(owner.sid, owner.sid, owner.sid, tables.sid_words)
         tables.available -= owner.quota
         if owner.token is not None:
             require(_check.name(owner.token, "token") not in tables.tokens, "a token twice")
@@ -395,16 +395,13 @@ class _Restorer:
             self._check_event(event, given.binding)
             if record is None:
                 # Somebody holds an event that nothing waits for: all it needs is its binding.
-                record = Record(
-                    event.ioasid,
-                    IoasidSet(event.sid, None, TokenType.NULL, 1),
-                    reclaimed=True,
-                )
+                owner = IoasidSet(event.sid, event.token, TokenType.NULL, quota=1)
+                record = Record(event.ioasid, owner)
             stage = self._made[seq] = Stage(event, record, given.binding, given.reach)
         return stage
 
     def _check_event(self, event: Event, binding: int | None) -> None:
-        require(0 < event.seq <= self.tables.seq, "an event of the future")
+        require_past(event.seq, self.tables, "an event of the future")
         if event.spid is not None:
             _check.ioasid(event.spid, "spid")
         if event.data is not None:
@@ -413,10 +410,11 @@ class _Restorer:
             fits = binding is None and event.kind is not RECLAIM
         elif event.kind is BIND:
             fits = binding == event.seq and event.spid is not None
+        elif binding is None:
+            fits = event.kind is FREE and event.spid is None
         else:
-            fits = (binding is None) == (event.spid is None) and (
-                event.kind is FREE or (event.kind is UNBIND and binding is not None)
-            )
+            ends = event.kind is FREE or event.kind is UNBIND
+            fits = ends and event.spid is not None and binding < event.seq
         require(fits, "an event without its binding")
 
     def _add_subscription(self, given: SnapshotSubscription) -> None:
@@ -470,11 +468,8 @@ class _Restorer:
         if each.outstanding or each.folded_since is not None:
             tables.lagging[each.number] = each
         for binding, ioasid in given.grants:
-            record = self._owner(ioasid).records[ioasid]
-            each.grants[binding] = record
+            sid = tables.space.owner(ioasid)
+            if sid is None:
+                raise ValueError("a grant without an ID")
+            record = each.grants[binding] = tables.sets[sid].records[ioasid]
             record.granted += (holder,)
-
-    def _owner(self, ioasid: int) -> IoasidSet:
-        sid = self.tables.space.owner(ioasid)
-        require(sid is not None, "a grant without an ID")
-        return self.tables.sets[sid or 0]
