@@ -89,6 +89,13 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "Sets._add_set: sid = tables.sids.take_lowest(0, _check.MAX_COUNT, 0, "
         "tables.sid_words) | 0 → 1 (2)": "nobody asks whose a set's number is",
     },
+    "_snapshot": {
+        "_Part: class _Part(Struct, frozen=True, forbid_unknown_fields=True): | True → False": (
+            "every part says so itself"
+        ),
+        "_Restorer._stage: owner = IoasidSet(event.sid, event.token, TokenType.NULL, quota=1) | "
+        "1 → 2": GONE,
+    },
     "_space": {
         "words: if last < end: | last < end → (last <= end)": SAME,
         "IdSpace: _full_blocks: int = 0 | 0 → 1": "a search looks at the blocks above its own only",
