@@ -33,7 +33,7 @@ from ioasid.core._records import (
     member_words,
     without,
 )
-from ioasid.core._space import MASK, SHIFT
+from ioasid.core._space import MASK, SHIFT, lowest_one
 
 __all__: list[str] = []
 
@@ -248,7 +248,7 @@ class LifeCycle:
         for first, members in member_words(owner):
             plain = members & ~recorded.get(first >> SHIFT, 0)
             if plain:
-                lowest = first + (plain & -plain).bit_length() - 1
+                lowest = first + lowest_one(plain)
                 tables.space.release(lowest, plain, owner.members)
                 released += plain.bit_count()
         owner.allocated -= released

@@ -790,6 +790,29 @@ def test_a_resync_leaves_alone_what_has_yet_to_come(driver: Driver) -> None:
     assert ("BIND", ioasid) == driver.shown(kvm)[-1]
 
 
+def test_a_binding_whose_end_is_missed_is_stale(driver: Driver) -> None:
+    """Though its BIND is set aside: the Resync does not show it and stands for its UNBIND."""
+    driver.subscribe("last", kinds=frozenset((UNBIND,)))
+    kvm = driver.subscribe("kvm", priority=IOMMU, kinds=BINDING, hold=True, queue_size=2)
+    ioasid = driver.bound()
+    bind = driver.last(kvm).seq
+    driver.ask(Defer(kvm, bind), "kvm")
+    driver.bind(driver.alloc(), 7)
+    in_hand = driver.last(kvm).seq
+    driver.unbind(ioasid)
+    driver.bind(driver.alloc(), 8)
+    driver.acknowledge(kvm, in_hand, "kvm")
+    (offer,) = [
+        offer
+        for each in driver.core.snapshot().subscriptions
+        for offer in each.outstanding
+        if offer.resync
+    ]
+    assert (bind,) == offer.stale
+    driver.acknowledge(kvm, driver.resync(kvm).seq, "kvm")
+    assert {} == driver.find(ioasid).references
+
+
 def test_stale_grants_are_listed_by_binding(driver: Driver) -> None:
     """Whatever was granted first: equal states have equal snapshots."""
     first, second = driver.alloc(), driver.alloc()

@@ -47,8 +47,6 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "LifeCycle._release_plain: plain = members & ~recorded.get(first >> SHIFT, 0) | 0 → 1": (
             SLOWER
         ),
-        "LifeCycle._release_plain: lowest = first + (plain & -plain).bit_length() - 1 | "
-        "plain & -plain → (plain | -plain)": "as long, with the other sign",
     },
     "_messages": {
         "Message: class Message(Struct, frozen=True, tag=True, gc=False, "
