@@ -163,6 +163,11 @@ def is_part(target: ast.expr) -> bool:
     return isinstance(target, (ast.Attribute, ast.Subscript))
 
 
+def core_modules() -> list[str]:
+    """The modules of the core, as they are named."""
+    return sorted(path.stem for path in Path(ROOT, "core").glob("_*.py") if path.stem != "__init__")
+
+
 def faults_of(module: str) -> list[Fault]:
     """Every mutant of a module below `ioasid`, as a fault of its whole source; first, `SOUND`."""
     source, _ = source_of(module)
@@ -239,7 +244,8 @@ def survivors(
 def mutate(name: str, match: str, jobs: int) -> int:
     """Run the tests on the mutants of a module whose names contain `match`.
 
-    Prints what survives without an explanation as soon as it is known; returns how many do.
+    Prints what survives without an explanation as soon as it is known, and what has one and does
+    not survive; returns how many there are of both.
     """
     explained = EQUIVALENT.get(name, {})
     sound, *mutants = faults_of(f"core.{name}")
@@ -266,14 +272,17 @@ def mutate(name: str, match: str, jobs: int) -> int:
         raise SystemExit("the unit tests of the core fail without any change")
     alive.remove(sound)
     unknown = sum(each.name not in explained for each in alive)
+    needless = [each.name for each in mutants if each.name in explained and each not in alive]
+    for each in needless:
+        print(f"{name}: explained, but a test fails with it: {each}")
     counts = f"{len(mutants)} mutants, {len(alive)} survive, {unknown} unexplained"
     print(f"{name}: {counts}", flush=True)
-    return unknown
+    return unknown + len(needless)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    core = sorted(path.stem for path in Path(ROOT, "core").glob("_*.py") if path.stem != "__init__")
+    core = core_modules()
     parser = argparse.ArgumentParser(prog="make mutate", description=__doc__.partition("\n")[0])
     parser.add_argument("modules", nargs="*", help=", ".join(core))
     parser.add_argument("--match", default="", help="only mutants whose name has this text in it")

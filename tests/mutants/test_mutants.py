@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 
+from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.faults import BY_NAME, FAULTS
-from tests.mutants.mutate import Mutator
+from tests.mutants.mutate import Mutator, core_modules, faults_of
 from tests.mutants.planting import Fault, StaleFault, patch, plant, source_of
 from tests.mutants.run import BEGIN, END, PAGE, cells, markdown, write_page
 from tests.mutants.trial import TOOLS, Verdict, try_tool
@@ -103,3 +104,21 @@ def test_general_mutants() -> None:
         source.replace("n + 1", "(n - 1)"),
         source.replace("+ 1", "+ 2"),
     ] == changed
+
+
+@pytest.mark.parametrize("module", EQUIVALENT)
+def test_every_explanation_is_of_a_mutant(module: str) -> None:
+    """What is said to be equal to the original is there, and in order of the source."""
+    explained = list(EQUIVALENT[module])
+    names = [each.name for each in faults_of(f"core.{module}")]
+    assert explained == [name for name in names if name in explained]
+
+
+def test_page_counts_every_mutant() -> None:
+    """The page has a row for every module of the core: what does not survive is killed."""
+    rows = []
+    for module in core_modules():
+        mutants, equal = len(faults_of(f"core.{module}")) - 1, len(EQUIVALENT.get(module, {}))
+        rows.append(f"| `{module}` | {mutants} | {mutants - equal} | {equal} |")
+    page = PAGE.read_text(encoding="utf-8").splitlines()
+    assert rows == [line for line in page if line.startswith("| `_")]
