@@ -92,6 +92,7 @@ def full_allocator() -> Allocator:
     assert [("ALLOC", 1), ("Resync", 3)] == driver.shown(vtd)
     driver.free(5)
     going = driver.set(None, 1)
+    driver.subscribe("vfio", sid=going)
     last = driver.alloc(going)
     for holder in ("kvm", "vtd"):
         driver.ask(Get(last), holder)
