@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
 from io import StringIO
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -25,8 +24,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from tests.mutants.equivalent import EQUIVALENT
-from tests.mutants.planting import Fault, plant, source_of
-from tests.mutants.trial import MEMORY, ROOT, STUCK, UNIT_TESTS
+from tests.mutants.planting import Fault, folder_of, plant, source_of
+from tests.mutants.trial import MEMORY, STUCK, UNIT_TESTS
 
 OPERATORS: Final[dict[type[ast.AST], Any]] = {
     ast.Lt: ast.LtE,
@@ -165,7 +164,8 @@ def is_part(target: ast.expr) -> bool:
 
 def core_modules() -> list[str]:
     """The modules of the core, as they are named."""
-    return sorted(path.stem for path in Path(ROOT, "core").glob("_*.py") if path.stem != "__init__")
+    names = (path.stem for path in folder_of("core").glob("_*.py"))
+    return sorted(name for name in names if name != "__init__")
 
 
 def faults_of(module: str) -> list[Fault]:

@@ -39,14 +39,19 @@ class StaleFault(Exception):
     """The source that a fault changes is not there, or there more than once."""
 
 
-def source_of(module: str) -> tuple[str, Path]:
-    """Return the sound source of a module below `ioasid`, which is not imported, and its path."""
-    package, _, name = module.rpartition(".")
+def folder_of(package: str) -> Path:
+    """Return where a package below `ioasid`, which is not imported, is installed."""
     spec = importlib.util.find_spec(f"ioasid.{package}")
     folders = spec.submodule_search_locations if spec is not None else None
     if not folders:
         raise StaleFault(f"there is no package {package}")
-    path = Path(folders[0], f"{name}.py")
+    return Path(folders[0])
+
+
+def source_of(module: str) -> tuple[str, Path]:
+    """Return the sound source of a module below `ioasid`, which is not imported, and its path."""
+    package, _, name = module.rpartition(".")
+    path = folder_of(package) / f"{name}.py"
     if not path.is_file():
         raise StaleFault(f"there is no module {module}")
     return path.read_text(encoding="utf-8"), path
