@@ -76,6 +76,7 @@ class _Comparison:
     """The ID that each binding is of, whoever names it."""
 
     def run(self) -> None:
+        """Compare everything; raises ValueError at the first contradiction."""
         tables = self._tables
         require(tables.seq < MAX_NUMBER, "a counter beyond all use")
         for numbers, following in (

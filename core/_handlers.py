@@ -26,7 +26,7 @@ DONE: Final = Done()
 class Handlers:
     """The handlers of some requests: a method each, named like it, with the holder who asks.
 
-    What each does and raises stands with its request.
+    Arguments, refusals and what becomes of them stand with the request.
     """
 
     _tables: Tables

@@ -36,13 +36,16 @@ class Holders(Handlers):
         return SessionOpened(session, resumed, references)
 
     def open_session(self, _: Holder, request: OpenSession) -> Reply:
+        """Let a holder join or come back; whoever asks speaks for it."""
         return self.join(request.name)
 
     def close_session(self, holder: Holder, _: CloseSession) -> Reply:
+        """Let the holder leave."""
         self._remove_holder(holder)
         return DONE
 
     def suspend_session(self, holder: Holder, _: SuspendSession) -> Reply:
+        """Suspend a holder that crashed, or let it leave if nothing of it can be in use."""
         subscriptions = holder.subscriptions.values()
         if not holder.references and not any(each.hold for each in subscriptions):
             self._remove_holder(holder)
@@ -55,6 +58,7 @@ class Holders(Handlers):
         return DONE
 
     def evict(self, _: Holder, request: Evict) -> Reply:
+        """Let another holder, or the one that asks, go for good."""
         holder = self._tables.holders.get(_check.name(request.name, "name"))
         if holder is None:
             raise UnknownHolder(request.name)

@@ -68,6 +68,7 @@ class Ioasids(Handlers):
     # -- allocating ---------------------------------------------------------------------------
 
     def alloc(self, _: Holder, request: Alloc) -> Reply:
+        """Give the lowest free ID of a range to a set."""
         # The request that everything else is measured by: what is as it should be is not called
         # for, `_range` and `_usable_set` only tell what is wrong with the rest.
         tables = self._tables
@@ -97,6 +98,7 @@ class Ioasids(Handlers):
         return Allocated(ioasid)
 
     def alloc_many(self, _: Holder, request: AllocMany) -> Reply:
+        """Give the lowest free IDs of a range to a set, all or none."""
         tables = self._tables
         count = _check.count(request.count, "count")
         low, high = self._range(request.min, request.max)
@@ -129,6 +131,7 @@ class Ioasids(Handlers):
         return low, high
 
     def free(self, holder: Holder, request: Free) -> Reply | None:
+        """Drop the reference that the set has of its ID."""
         wait = _check.flag(request.wait, "wait")
         owner = self._owner(request.ioasid, request.sid)
         ioasid = request.ioasid
@@ -146,12 +149,15 @@ class Ioasids(Handlers):
     # -- looking up ---------------------------------------------------------------------------
 
     def find(self, _: Holder, request: Find) -> Reply:
+        """Look up all there is to know of an ID."""
         return self.record(self._owner(request.ioasid, request.sid), request.ioasid)
 
     def find_sid(self, _: Holder, request: FindSid) -> Reply:
+        """Look up the set of an ID."""
         return FoundSid(self._owner(request.ioasid, None).sid)
 
     def record(self, owner: IoasidSet, ioasid: int) -> IoasidRecord:
+        """Return all there is to know of a live ID."""
         record = owner.records.get(ioasid)
         if record is None:
             return IoasidRecord(ioasid, owner.sid, None, IoasidState.ACTIVE, None, {}, 1)
@@ -174,6 +180,7 @@ class Ioasids(Handlers):
     # -- references ---------------------------------------------------------------------------
 
     def get(self, holder: Holder, request: Get) -> Reply:
+        """Take a reference for the holder."""
         # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator.
         sid = _check.optional_number(request.sid, "sid")
         owner = self._active(request.ioasid, None)
@@ -183,6 +190,7 @@ class Ioasids(Handlers):
         return DONE
 
     def put(self, holder: Holder, request: Put) -> Reply:
+        """Drop a reference of the holder."""
         owner = self._owner(request.ioasid, request.sid)
         ioasid = request.ioasid
         record = owner.records.get(ioasid)
@@ -208,6 +216,7 @@ class Ioasids(Handlers):
     # -- data, spids and events of one's own --------------------------------------------------
 
     def attach_data(self, _: Holder, request: AttachData) -> Reply:
+        """Attach data to an ID that has none."""
         data = _check.data(request.data)
         owner = self._active(request.ioasid, request.sid)
         record = owner.records.get(request.ioasid)
@@ -217,6 +226,7 @@ class Ioasids(Handlers):
         return DONE
 
     def detach_data(self, _: Holder, request: DetachData) -> Reply:
+        """Detach the data of an ID, if it has any."""
         owner = self._active(request.ioasid, request.sid)
         record = owner.records.get(request.ioasid)
         if record is not None and record.data is not None:
@@ -225,6 +235,7 @@ class Ioasids(Handlers):
         return DONE
 
     def attach_spid(self, _: Holder, request: AttachSpid) -> Reply:
+        """Bind an ID to a spid of its set."""
         spid = _check.ioasid(request.spid, "spid")
         owner = self._active(request.ioasid, request.sid)
         ioasid = request.ioasid
@@ -242,6 +253,7 @@ class Ioasids(Handlers):
         return DONE
 
     def detach_spid(self, _: Holder, request: DetachSpid) -> Reply:
+        """Unbind an ID from its spid."""
         owner = self._owner(request.ioasid, request.sid)
         ioasid = request.ioasid
         record = owner.records.get(ioasid)
@@ -255,6 +267,7 @@ class Ioasids(Handlers):
         return DONE
 
     def find_by_spid(self, holder: Holder, request: FindBySpid) -> Reply:
+        """Look up an ID by its spid, and take a reference if that is asked for."""
         spid = _check.ioasid(request.spid, "spid")
         get = _check.flag(request.get, "get")
         owner = self._set(request.sid)
@@ -268,6 +281,7 @@ class Ioasids(Handlers):
         return Allocated(ioasid)
 
     def notify(self, holder: Holder, request: Notify) -> Reply:
+        """Send an event of the holder's own."""
         kind = _check.kind(request.kind)
         owner = self._active(request.ioasid, request.sid)
         record = self._refuse_too_many(owner, request.ioasid)

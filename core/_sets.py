@@ -42,6 +42,7 @@ class Sets(Handlers):
     # -- capacity -----------------------------------------------------------------------------
 
     def install_capacity(self, _: Holder, request: InstallCapacity) -> Reply:
+        """Set how many IDs there are, as long as none of them is spoken for."""
         tables = self._tables
         total = _check.count(request.total, "total")
         if tables.in_use:
@@ -50,6 +51,7 @@ class Sets(Handlers):
         return self._capacity()
 
     def reserve_capacity(self, _: Holder, request: ReserveCapacity) -> Reply:
+        """Set available IDs aside."""
         tables = self._tables
         count = _check.optional_count(request.count, "count")
         count = self._take_available(count)
@@ -57,6 +59,7 @@ class Sets(Handlers):
         return self._capacity()
 
     def cancel_capacity(self, _: Holder, request: CancelCapacity) -> Reply:
+        """Make reserved IDs available again."""
         tables = self._tables
         count = _check.count(request.count, "count")
         if count > tables.reserved:
@@ -82,6 +85,7 @@ class Sets(Handlers):
     # -- sets ---------------------------------------------------------------------------------
 
     def alloc_system_set(self, _: Holder, request: AllocSystemSet) -> Reply:
+        """Make the one set of the system."""
         tables = self._tables
         quota = _check.optional_count(request.quota, "quota")
         if tables.system_sid is not None:
@@ -91,6 +95,7 @@ class Sets(Handlers):
         return _set_record(owner)
 
     def alloc_set(self, _: Holder, request: AllocSet) -> Reply:
+        """Make a set, with a token or without."""
         tables = self._tables
         quota = _check.optional_count(request.quota, "quota")
         if type(request.token_type) is not TokenType:
@@ -118,6 +123,7 @@ class Sets(Handlers):
         return owner
 
     def adjust_set(self, _: Holder, request: AdjustSet) -> Reply:
+        """Change a set's quota."""
         tables = self._tables
         quota = _check.count(request.quota, "quota")
         owner = self._usable_set(request.sid)
@@ -130,6 +136,7 @@ class Sets(Handlers):
         return _set_record(owner)
 
     def free_set(self, holder: Holder, request: FreeSet) -> Reply | None:
+        """Free every ID of a set, and the set with the last one if it is to be destroyed."""
         tables = self._tables
         destroy = _check.flag(request.destroy, "destroy")
         wait = _check.flag(request.wait, "wait")
@@ -148,6 +155,7 @@ class Sets(Handlers):
         return Released(not pending)
 
     def find_set(self, _: Holder, request: FindSet) -> Reply:
+        """Look up a set by its token or number."""
         if (request.token is None) == (request.sid is None):
             _check.refuse("token", request.token, "either a token or a sid")
         if request.token is None:
@@ -158,6 +166,7 @@ class Sets(Handlers):
         return _set_record(self._tables.sets[self._tables.tokens[token]])
 
     def list_set(self, _: Holder, request: ListSet) -> Reply:
+        """Look up a set's IDs."""
         owner = self._set(request.sid)
         return Listing(
             owner.sid, tuple(_live_ioasid(owner, ioasid) for ioasid in ioasids_of(owner))

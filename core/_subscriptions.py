@@ -26,6 +26,7 @@ class Subscriptions(Handlers):
     """The handlers of subscriptions."""
 
     def subscribe(self, holder: Holder, request: Subscribe) -> Reply:
+        """Subscribe the holder, or let it come back to what a crash left behind."""
         tables = self._tables
         asked = self._check_subscribe(holder, request)
         scope = (asked.sid, asked.token)
@@ -47,12 +48,14 @@ class Subscriptions(Handlers):
         return Subscribed(asked.number, False)
 
     def unsubscribe(self, holder: Holder, request: Unsubscribe) -> Reply:
+        """End a subscription."""
         subscription = self._subscription(holder, request.subscription)
         self._notifier.leave(subscription, drained=False)
         self._life.settle()
         return DONE
 
     def detach(self, holder: Holder, request: Detach) -> Reply:
+        """Suspend a subscription whose consumer crashed, or end it if it keeps nothing."""
         subscription = self._subscription(holder, request.subscription)
         if subscription.hold or holder.references:
             self._notifier.suspend(subscription)
@@ -62,6 +65,7 @@ class Subscriptions(Handlers):
         return DONE
 
     def acknowledge(self, holder: Holder, request: Acknowledge) -> Reply:
+        """Take it that the subscriber dealt with a message."""
         tables = self._tables
         seq = _check.number(request.seq, "seq")
         number = request.subscription
@@ -76,6 +80,7 @@ class Subscriptions(Handlers):
         return DONE
 
     def defer(self, holder: Holder, request: Defer) -> Reply:
+        """Take it that the subscriber came back and keeps a message for later."""
         seq = _check.number(request.seq, "seq")
         subscription = self._subscription(holder, request.subscription)
         self._notifier.defer(subscription, seq)
