@@ -49,7 +49,6 @@ from ioasid.core import (
     NotOfThisSet,
     NotReferenced,
     NotReserved,
-    Priority,
     Put,
     QuotaBelowUse,
     QuotaExceeded,
@@ -67,13 +66,21 @@ from ioasid.core import (
     UnknownSubscription,
     Unsubscribe,
 )
-from tests.core.helpers import Driver, expect
+from tests.core.helpers import (
+    ALLOC,
+    BIND,
+    BINDING,
+    CPU,
+    DEVICE,
+    FREE,
+    IOMMU,
+    RECLAIM,
+    UNBIND,
+    Driver,
+    expect,
+)
 
 PAGE = Path(__file__).parents[2] / "docs" / "oddities.md"
-
-ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
-CPU, DEVICE, IOMMU, LAST = Priority
-BINDING = frozenset((BIND, UNBIND, FREE))
 
 
 @pytest.fixture

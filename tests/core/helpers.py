@@ -1,7 +1,7 @@
 """How the tests of the core drive an allocator: by plain calls, with every refusal examined."""
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import pytest
 
@@ -25,6 +25,7 @@ from ioasid.core import (
     IoasidError,
     IoasidRecord,
     OpenSession,
+    Priority,
     Released,
     Reply,
     Request,
@@ -41,6 +42,11 @@ from ioasid.core import (
     Withdraw,
 )
 from tests.core.invariants import check_state, unchanged
+
+CPU, DEVICE, IOMMU, LAST = Priority
+ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
+BINDING: Final = frozenset((BIND, UNBIND, FREE))
+"""The kinds that are about a binding."""
 
 Shown = tuple[str, int]
 """A message in short: the kind (or Resync) and the IOASID (or how many it lists)."""

@@ -29,12 +29,6 @@ from tests.core.helpers import Driver, expect, refused
 ACTIVE = IoasidState.ACTIVE
 
 
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator of 64 IDs with nothing in it."""
-    return Driver()
-
-
 @pytest.mark.parametrize("capacity", [0, -1, 2**32, True, 1.0, "1", None])
 def test_capacity_is_checked(capacity: object) -> None:
     """EINVAL: a capacity outside 1..2^32-1."""

@@ -22,13 +22,6 @@ from ioasid.core import (
 )
 from tests.core.helpers import Driver
 
-
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator of 64 IDs with nothing in it."""
-    return Driver()
-
-
 OF_ONE_ID = [
     Free(1, 1),
     Get(1, 1),

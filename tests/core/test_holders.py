@@ -6,13 +6,11 @@ from ioasid.core import (
     Allocator,
     CloseSession,
     Done,
-    EventKind,
     Evict,
     Free,
     Get,
     HolderLive,
     OpenSession,
-    Priority,
     Put,
     SessionEnded,
     SessionOpened,
@@ -21,20 +19,16 @@ from ioasid.core import (
     UnknownHolder,
     UnknownIoasid,
 )
-from tests.core.helpers import Driver, expect, refused
+from tests.core.helpers import (
+    BINDING,
+    CPU,
+    DEVICE,
+    Driver,
+    expect,
+    refused,
+)
 
-CPU, DEVICE, IOMMU, LAST = Priority
-ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
-BINDING = frozenset((BIND, UNBIND, FREE))
-
-
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator with two sets: 0 with the token vm-1, and 1 with vm-2."""
-    driver = Driver()
-    driver.set("vm-1")
-    driver.set("vm-2")
-    return driver
+pytestmark = pytest.mark.usefixtures("two_sets")
 
 
 def test_sessions() -> None:

@@ -37,12 +37,6 @@ from tests.core.helpers import Driver
 ACTIVE = IoasidState.ACTIVE
 
 
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator of 64 IDs with nothing in it."""
-    return Driver()
-
-
 def test_alloc_lowest_first(driver: Driver) -> None:
     """The lowest free ID of the range; 0 only if it is asked for."""
     driver.set(quota=32)

@@ -34,20 +34,22 @@ from ioasid.core import (
     Unsubscribe,
     Withdraw,
 )
-from tests.core.helpers import Driver, expect
+from tests.core.helpers import (
+    ALLOC,
+    BIND,
+    BINDING,
+    CPU,
+    DEVICE,
+    FREE,
+    IOMMU,
+    LAST,
+    RECLAIM,
+    UNBIND,
+    Driver,
+    expect,
+)
 
-CPU, DEVICE, IOMMU, LAST = Priority
-ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
-BINDING = frozenset((BIND, UNBIND, FREE))
-
-
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator with two sets: 0 with the token vm-1, and 1 with vm-2."""
-    driver = Driver()
-    driver.set("vm-1")
-    driver.set("vm-2")
-    return driver
+pytestmark = pytest.mark.usefixtures("two_sets")
 
 
 # -- events -----------------------------------------------------------------------------------

@@ -44,12 +44,6 @@ from tests.core.helpers import Driver, expect
 ACTIVE = IoasidState.ACTIVE
 
 
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator of 64 IDs with nothing in it."""
-    return Driver()
-
-
 @pytest.mark.parametrize("total", [1, 2, 1024, 2**20, 2**32 - 1])
 def test_install_capacity(driver: Driver, total: int) -> None:
     """The capacity may be set, and set again, while nothing uses it."""

@@ -14,7 +14,6 @@ from ioasid.core import (
     Get,
     InvalidArgument,
     IoasidState,
-    Priority,
     Put,
     Subscribe,
     Subscribed,
@@ -24,20 +23,20 @@ from ioasid.core import (
     UnknownSubscription,
     Unsubscribe,
 )
-from tests.core.helpers import Driver, expect
+from tests.core.helpers import (
+    ALLOC,
+    BIND,
+    BINDING,
+    CPU,
+    DEVICE,
+    FREE,
+    LAST,
+    UNBIND,
+    Driver,
+    expect,
+)
 
-CPU, DEVICE, IOMMU, LAST = Priority
-ALLOC, BIND, UNBIND, FREE, RECLAIM = EventKind
-BINDING = frozenset((BIND, UNBIND, FREE))
-
-
-@pytest.fixture
-def driver() -> Driver:
-    """An allocator with two sets: 0 with the token vm-1, and 1 with vm-2."""
-    driver = Driver()
-    driver.set("vm-1")
-    driver.set("vm-2")
-    return driver
+pytestmark = pytest.mark.usefixtures("two_sets")
 
 
 @pytest.mark.parametrize("scope", [{}, {"sid": 0}, {"token": "vm-1"}, {"token": "vm-9"}])
