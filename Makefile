@@ -9,21 +9,28 @@ ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Folders that mypy checks besides the packages.
-SCRIPTS := $(wildcard benchmarks demos tests conftest.py)
+SCRIPTS := $(wildcard benchmarks demos docs/tutorial tests conftest.py)
 
 # The three lower bounds of pyproject.toml as name==version.
 LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml)
 
+# The server that `make fleet-test` starts, in a scratch directory.
+ETCD ?= etcd
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo replay stress test test-lowest bench bench-peers bench-plots bench-docs explore \
-	fuzz mutants mutate lint format coverage wheel-test clean
+.PHONY: help demo serve replay stress test test-lowest bench bench-peers bench-plots bench-docs docs docs-serve explore \
+	crash fleet-test fuzz mutants mutate lint format coverage wheel-test clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.demos ## a guest shares a device, then crashes: the story, live
 	$(BIN)/python demos/guest_sva.py $(ARGS)
+
+serve: $(VENV)/.test ## serve an allocator on build/serve.sock, for trying out; what was served stays
+	@mkdir -p build
+	$(BIN)/ioasid --socket build/serve.sock serve --journal build/serve.journal $(ARGS)
 
 replay: $(VENV)/.demos ## compare with what a kernel's allocator answered
 	$(BIN)/python demos/replay.py tests/conformance/data/*.json $(ARGS)
@@ -43,11 +50,26 @@ bench-plots: $(VENV)/.bench ## measure cost against size, plots in docs/performa
 bench-docs: $(VENV)/.bench ## put the last results into docs/performance.md
 	$(BIN)/python benchmarks/page.py
 
+docs: $(VENV)/.docs ## build the documentation as a site in build/site, links and anchors checked
+	$(BIN)/zensical build --strict --clean
+
+docs-serve: $(VENV)/.docs ## show the documentation on http://127.0.0.1:8000, as you write it
+	$(BIN)/zensical serve --dev-addr 127.0.0.1:8000 $(ARGS)
+
 explore: $(VENV)/.demos ## run the shipped scenarios under thousands of schedules
 	$(BIN)/python -m ioasid.testing $(ARGS)
 
-fuzz: $(VENV)/.demos ## feed a million bad messages, requests and snapshots to the core
+fuzz: $(VENV)/.demos ## feed a million bad messages, frames, requests and snapshots to the core and the socket
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+crash: $(VENV)/.test ## kill an agent 1,000 times, and cut the power at every write
+	$(BIN)/python -m tests.journal.crash $(ARGS)
+	IOASID_LOSSES=1 $(BIN)/python -m pytest -q tests/journal/test_power.py
+
+fleet-test: $(VENV)/.test ## test the fleet over an etcd on loopback (etcd-server), and 1,000 races
+	@command -v $(ETCD) >/dev/null || { echo "no etcd here: apt install etcd-server, or make fleet-test ETCD=path"; exit 1; }
+	IOASID_ETCD=$(ETCD) $(BIN)/python -m pytest tests/fleet $(ARGS)
+	$(BIN)/python -m tests.fleet.races
 
 mutants: $(VENV)/.test ## plant small bugs and see which tool catches which
 	$(BIN)/python -m tests.mutants.run $(ARGS)
@@ -65,7 +87,7 @@ coverage: $(VENV)/.test ## run the tests and show the lines they miss
 lint: $(VENV)/.dev ## check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy --strict -p ioasid.core -p ioasid.actors -p ioasid.testing
+	$(BIN)/mypy --strict -p ioasid
 	$(BIN)/mypy --strict $(SCRIPTS)
 
 format: $(VENV)/.dev ## format the code and repair what ruff can
@@ -74,7 +96,7 @@ format: $(VENV)/.dev ## format the code and repair what ruff can
 
 # The wheel is built from the source distribution, and the tests come from that
 # archive too: a file missing from either is noticed. The copy loses core/,
-# actors/ and testing/, so ioasid can only come from the wheel.
+# journal/ and all the others, so ioasid can only come from the wheel.
 wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
 	rm -rf build/lib dist
 	$(BIN)/python -m build --outdir dist . >/dev/null
@@ -86,11 +108,13 @@ wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
 	$(BIN)/python -m pip --python "$$away/venv/bin/python" install --quiet "$$(echo dist/*.whl)[test]"; \
 	tar -xzf dist/*.tar.gz -C "$$away"; \
 	cd "$$away"/ioasid-*; \
-	rm -r core actors testing; \
+	rm -r package core journal actors linux recorder service fleet testing; \
 	set -x; \
-	"$$away/venv/bin/python" -c 'import sysconfig, ioasid.core, ioasid.actors, ioasid.testing; \
+	"$$away/venv/bin/python" -c 'import sysconfig, ioasid; \
+	from ioasid import core, journal, actors, linux, recorder, service, fleet, testing; \
 	home = sysconfig.get_path("purelib"); \
-	files = ioasid.core.__file__, ioasid.actors.__file__, ioasid.testing.__file__; \
+	packages = ioasid, core, journal, actors, linux, recorder, service, fleet, testing; \
+	files = [each.__file__ for each in packages]; \
 	assert all(file.startswith(home) for file in files), files; \
 	print("ioasid comes from", home)'; \
 	"$$mypy" --python-executable "$$away/venv/bin/python" $(wildcard demos); \
@@ -114,19 +138,29 @@ $(BIN)/python:
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
 # An editable install maps ioasid.core and so on to the folders for Python; the
-# links do the same for mypy (mypy_path in pyproject.toml). Both
-# name folders and not files, so a new module is there at once.
+# links do the same for mypy (mypy_path in pyproject.toml). Both name
+# folders, and files only of package/, so a new module is there at once.
 define install
 	$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
 	mkdir -p $(VENV)/links/ioasid
+	ln -sf ../../../package/__init__.py ../../../package/__main__.py $(VENV)/links/ioasid
 	ln -sfn ../../../core $(VENV)/links/ioasid/core
+	ln -sfn ../../../journal $(VENV)/links/ioasid/journal
 	ln -sfn ../../../actors $(VENV)/links/ioasid/actors
+	ln -sfn ../../../linux $(VENV)/links/ioasid/linux
+	ln -sfn ../../../recorder $(VENV)/links/ioasid/recorder
+	ln -sfn ../../../service $(VENV)/links/ioasid/service
+	ln -sfn ../../../fleet $(VENV)/links/ioasid/fleet
 	ln -sfn ../../../testing $(VENV)/links/ioasid/testing
 endef
 
 $(VENV)/.demos: pyproject.toml | $(BIN)/python
 	$(call install,demos)
 	@touch $(VENV)/.demos
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(call install,docs)
+	@touch $(VENV)/.docs
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python
 	$(call install,bench)
@@ -144,8 +178,8 @@ build/peers/.installed: pyproject.toml
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call install,test)
-	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.test
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.test
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(call install,dev)
-	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.test $(VENV)/.dev
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.test $(VENV)/.dev

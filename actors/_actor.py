@@ -10,22 +10,40 @@ actor's memory of events and outlives the crash, as hardware does.
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
-from functools import cache
-from types import UnionType
-from typing import Any, Final, TypeAlias, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import Any, ClassVar, Final
 
-from anyio import TASK_STATUS_IGNORED, create_task_group
+from anyio import TASK_STATUS_IGNORED, create_task_group, get_cancelled_exc_class, sleep
 from anyio import Event as Signal
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import frozen
 
-from ioasid.actors._allocator import Decision
-from ioasid.actors._errors import ActorCrashed, ActorStopped
-from ioasid.actors._mailbox import Mailbox, MailboxClosed
-from ioasid.actors._reply import Reply, reply_factory
+from ioasid.actors._annotations import check_message
+from ioasid.actors._client import Client
+from ioasid.actors._errors import (
+    ActorCrashed,
+    ActorStopped,
+    AsksItself,
+    RequestFailed,
+    alone,
+)
+from ioasid.actors._mailbox import SHARE, Mailbox, MailboxClosed
+from ioasid.actors._owed import Item, Owed
+from ioasid.actors._reply import Reply, current_task, is_cancelled, reply_factory
 from ioasid.actors._session import Session
+from ioasid.actors._steps import Fault, HostTap, PlantedFault
 from ioasid.actors._subscription import Subscription
+from ioasid.actors._supervision import (
+    NOTE,
+    ActorStatistics,
+    Crash,
+    Forsaken,
+    Restarts,
+    Stop,
+    Unclean,
+)
+from ioasid.actors._taps import Step, Taps, step_taps_everywhere
+from ioasid.actors._thread import Door
 from ioasid.core import (
     AllocatorClosed,
     Event,
@@ -33,37 +51,16 @@ from ioasid.core import (
     IoasidError,
     MalformedMessage,
     Message,
+    NotCommitted,
     Resync,
     SessionEnded,
     UnknownHolder,
 )
+from ioasid.core._errors import shown
 
-__all__ = ["LATER", "Actor", "HostObserver", "Step"]
+__all__ = ["LATER", "Actor"]
 
 logger = logging.getLogger("ioasid")
-
-
-@frozen
-class Step:
-    """Something an actor took up or did, for an observer: a request, an event, or a report."""
-
-    actor: str
-    """The actor's holder name."""
-    message: Message
-
-
-HostObserver: TypeAlias = Callable[[Decision | Step], None]
-"""Is called with every step of the actors and every decision of the allocator, in order."""
-
-
-class Crash(Message, frozen=True):
-    """Make the actor crash when this message's turn comes; a fault to plant."""
-
-    reason: str
-
-
-class PlantedFault(Exception):
-    """What an actor crashes with when it is told to."""
 
 
 class _Later:
@@ -71,92 +68,145 @@ class _Later:
 
 
 LATER: Final = _Later()
-"""What `Actor.on_message` returns when the request in hand is answered later."""
-NOTE: Final = "there is something to take"
+"""What `Actor.on_request` returns when the request in hand is answered later."""
+
+
+GONE: Final = frozenset(("stopped", "suspended", "down"))
+"""The states that an actor does not come back from."""
 
 
 class Actor:
     """A device actor; see the module's docstring. Subclasses say what it handles.
 
-    `holder` is its holder name, `observer` is told of its steps, and after `max_restarts`
-    (0 or more) restarts in a row, without a request or event handled in between, it gives up.
+    `holder` is its holder name; the rest is described by `ActorOptions`. Raises
+    `InvalidArgument`.
+    """
+
+    restart_on: ClassVar[tuple[type[Exception], ...]] = ()
+    """What leaves the state of the actor broken when a request's handler raises it.
+
+    Anything else that a handler raises, and is no `IoasidError`, is the failure of that request
+    alone: a guest that can make a handler raise must not take a device away from everybody.
     """
 
     def __init__(
         self,
         holder: str,
         *,
-        observer: HostObserver | None = None,
-        max_restarts: int = 3,
+        taps: Collection[HostTap] = (),
+        fault: Fault | None = None,
+        max_restarts: int = 5,
+        restart_wait: float = 0.01,
         mailbox_size: int = 1024,
     ) -> None:
-        if type(max_restarts) is not int or max_restarts < 0:
-            raise InvalidArgument.of("max_restarts", max_restarts, "an int of 0 or more")
+        if fault is not None and not callable(fault):
+            raise InvalidArgument.of("fault", fault, "a callable")
         self.holder = holder
-        self._observer = observer
-        self._max_restarts = max_restarts
-        self._mailbox: Mailbox[Any] = Mailbox(mailbox_size, _is_given_up)
+        self.new_reply = reply_factory()
+        self._door = Door(holder)
+        self._current_task = current_task()
+        self._taps: Taps[Step] = Taps(taps)
+        self._taps.add(step_taps_everywhere())
+        self._fault = fault
+        self._restarts = Restarts(max_restarts, restart_wait)
+        self._mailbox: Mailbox[Any] = Mailbox(mailbox_size, _is_given_up, lone_share=SHARE)
         self._lane = self._mailbox.lane()
-        self._new_reply = reply_factory()
+        self._client = Client(self, self._lane)
+        self._notes = self._mailbox.lane()
         self._backlog: deque[Any] = deque()
-        self._in_hand: Reply[Any] | None = None
-        self._owed: set[Reply[Any]] = set()
+        self._in_hand: Item | None = None
+        self._owed = Owed()
         self._noted = False
-        self._restarts = 0
-        self._stop_reason = "was stopped"
-        self._first = True
+        self._fatal: Final[tuple[type[Exception], ...]] = (
+            AllocatorClosed,
+            SessionEnded,
+            PlantedFault,
+            *self.restart_on,
+        )
+        self._stop_asked: Stop | None = None
+        self._error: Exception | None = None
+        self._state = "new"
+        self._task: object = object()
+        self._stop_reason = "does not run; await tasks.start(actor.run, session)"
         self.ended = Signal()
-        """Is set when the actor is gone for good and has left the allocator."""
+        """Is set when the actor is gone for good: it left the allocator, or is suspended there."""
 
     # -- what others do with it ---------------------------------------------------------------
 
-    async def ask(self, message: Message) -> Any:
-        """Send a message and wait for its answer.
+    def client(self) -> Client:
+        """Return one more way to ask, with its own place in line; an actor may have any number."""
+        return Client(self, self._mailbox.lane())
 
-        Raises the error the actor refuses it with, `ActorCrashed` if the actor crashed on it,
-        `ActorStopped` if it is gone, `MalformedMessage` for what is no message, and
-        `InvalidArgument` for a field of the wrong type.
-        """
-        _check(message)
-        reply = self._new_reply()
-        try:
-            self._lane.put((message, reply))
-        except MailboxClosed:
-            raise ActorStopped(self.holder, self._stop_reason) from None
-        answer = await reply
-        if isinstance(answer, Exception):
-            raise answer.with_traceback(None)
-        return answer
+    async def ask(self, message: Message) -> Any:
+        """Send a message and wait for its answer; as `Client.ask`, in a line that all share."""
+        return await self._client.ask(message)
 
     def tell(self, message: Message) -> None:
-        """Send a message and wait for nothing, neither an answer nor an error of the actor's.
+        """Send a message and wait for nothing; as `Client.tell`, in a line that all share."""
+        self._client.tell(message)
 
-        Raises as `ask` does what is refused at the door; an actor that is gone is none.
+    def tell_from_thread(self, message: Message) -> None:
+        """Send a message from any thread, an interrupt's for instance; it is handled at once.
+
+        Raises what `tell` does but `WrongThread`. An event loop that has ended is an actor that
+        is gone.
         """
-        _check(message)
-        try:
-            self._lane.tell((message, self._new_reply()))
-        except MailboxClosed:
-            pass
+        check_message(message)
+        if self._state == "new":
+            raise self.closed()
+        self._door.run_soon(lambda: self._post(message))
 
     def crash(self, reason: str = "told to") -> None:
         """Make the actor crash when its turn comes: a fault to plant, for demos and tests."""
-        try:
-            self._lane.tell((Crash(reason), None))
-        except MailboxClosed:
-            pass
+        self._post(Crash(reason))
 
-    def stop(self) -> None:
-        """Let the actor leave in order, when it has handled what it was sent before."""
+    def stop(self, *, drain: bool = True) -> None:
+        """Let the actor leave in order, when it has handled what it was sent before.
+
+        With `drain` it takes no more work, waits until its hardware is clean, and leaves; without,
+        or if its class cannot tell, its holder is suspended if it still holds anything: what it
+        holds stays in quarantine until it comes back, or somebody evicts it. A second call with
+        `drain=False` ends the waiting. `ended` says when it is over.
+        """
+        self._post(Stop(drain))
+
+    def statistics(self) -> ActorStatistics:
+        """Return the state of this moment; an actor that is gone has one, too."""
+        waiting = len(self._backlog) + self._mailbox.statistics().waiting
+        restarts = self._restarts.in_a_row
+        return ActorStatistics(self.holder, self._state, restarts, waiting, self._error)
+
+    def check(self, message: Message, *, waits: bool) -> None:
+        """Raise what a message, or whoever asks (and waits), is refused with at the door."""
+        self._door.check()
+        check_message(message)
+        if self._state == "new":
+            raise self.closed()
+        if waits and self._current_task() is self._task and not self.ended.is_set():
+            raise AsksItself(self.holder)
+
+    def closed(self) -> ActorStopped:
+        """Return the error of whoever asks an actor that is gone."""
+        return ActorStopped(self.holder, self._stop_reason)
+
+    def forsaken(self, message: Message, answer: Any) -> Message:
+        """Return what lets the actor undo what an asker who is gone never learned of."""
+        return Forsaken(message, answer)
+
+    def _post(self, message: Message) -> None:
+        self._door.check()
         try:
-            self._lane.tell(None)
+            self._lane.tell((message, None))
         except MailboxClosed:
             pass
 
     # -- what a subclass says -----------------------------------------------------------------
 
     async def on_start(self, *, restarted: bool) -> None:
-        """Prepare; `session` is open, what it held before is in `session.opened`."""
+        """Prepare; `session` is open, what it held before is in `session.opened`.
+
+        It `restarted` after a crash of its own, or of the process that its holder was in.
+        """
 
     def subscribe(self, *, restarted: bool) -> Subscription | None:
         """Return the subscription to be entered, `None` for an actor that is told nothing.
@@ -165,62 +215,120 @@ class Actor:
         """
         return None
 
-    async def on_message(self, message: Message) -> Any:
+    async def on_request(self, message: Message) -> Any:
         """Handle a request and return its answer, or `LATER` (see `reply_later`).
 
-        An `IoasidError` refuses it; any other exception crashes the actor.
+        An `IoasidError` refuses it; what is in `restart_on` crashes the actor; any other exception
+        fails this request and nothing else.
         """
         raise MalformedMessage("request", f"{self.holder} does not know {type(message).__name__}")
 
     async def on_event(self, message: Event | Resync) -> None:
-        """Handle what the subscription delivers; it is acknowledged on return, unless deferred."""
+        """Handle what the subscription delivers; it is acknowledged on return, unless deferred.
+
+        Any exception crashes the actor: what it missed is in the `Resync` it restarts with.
+        """
+
+    async def on_forsaken(self, message: Message, answer: Any) -> None:
+        """Undo a request whose asker is gone and never got this answer; or let it stand.
+
+        Undo what only the answer names, an ID that was allocated for instance.
+        """
+
+    async def on_stop(self) -> None:
+        """Begin to make the hardware clean: start no more work, tear down what can be."""
+
+    def is_clean(self) -> bool | None:
+        """Tell whether nothing is programmed any more, so that the actor may leave.
+
+        While it is `False` an actor that was stopped goes on handling what comes. `None`, as
+        here, is for who cannot tell: then it does not wait, and is suspended if it holds anything.
+        """
+        return None
 
     async def on_give_up(self, allocator: Session) -> None:
-        """Make the hardware safe, so that the holder can be evicted; or raise, and end the scope.
+        """Do what has to be done when the actor will not restart any more.
 
-        `allocator` is a session that can evict.
+        Its holder is suspended, and what it holds stays in quarantine. A subclass that resets its
+        hardware here may evict it (`allocator` can, and `evict_self` does); one without which
+        nothing is safe may raise, which ends the scope.
         """
-        try:
-            await allocator.evict(self.holder)
-        except UnknownHolder:
-            pass
 
     # -- what a subclass uses -----------------------------------------------------------------
 
     session: Session
     events: Subscription | None
-    _tasks: TaskGroup
+    tasks: TaskGroup
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was stopped and drains: no more work is taken."""
+        return self._state == "stopping"
+
+    def refuse_if_stopping(self) -> None:
+        """Raise `ActorStopped` if it was stopped: for requests that begin something."""
+        if self.stopping:
+            raise ActorStopped(self.holder, "is being stopped")
+
+    async def evict_self(self, allocator: Session) -> None:
+        """Declare the hardware clean after a crash: for `on_give_up`, when it was reset."""
+        try:
+            await allocator.evict(self.holder)
+        except UnknownHolder:
+            pass
 
     def report(self, message: Message) -> None:
-        """Tell the observer of something done."""
-        if self._observer is not None:
-            self._observer(Step(self.holder, message))
+        """Let the taps see something done."""
+        if self._taps or self._fault is not None:
+            step = Step(self.holder, message)
+            self._taps.see(step)
+            if self._fault is not None:
+                try:
+                    self._fault(step)
+                except Exception as error:
+                    raise PlantedFault(f"at {type(message).__name__}") from error
 
     def reply_later(self) -> Reply[Any]:
-        """Take the reply of the request in hand; answer it, or the actor's end fails it."""
-        assert self._in_hand is not None, "only a request has a reply"
-        self._owed.add(self._in_hand)
-        return self._in_hand
+        """Take the reply of the request in hand; answer it, or the actor's end fails it.
 
-    def answer(self, reply: Reply[Any], answer: Any) -> None:
-        """Answer a reply taken with `reply_later`, unless its asker gave up."""
-        self._owed.discard(reply)
-        if not reply.done():
-            reply.set_result(answer)
+        Raises RuntimeError where there is no request in hand, from `on_event` for instance.
+        """
+        if self._in_hand is None:
+            raise RuntimeError("there is no request in hand: only a request is answered")
+        message, reply = self._in_hand
+        # Nobody waits for what was told, but a handler need not know.
+        return self._owed.take(message, self.new_reply() if reply is None else reply)
+
+    def answer(self, reply: Reply[Any], answer: Any, *, undo: bool = True) -> None:
+        """Answer a reply taken with `reply_later`; `on_forsaken` is for what nobody waits for.
+
+        Without `undo` it is not: the caller has seen to that.
+        """
+        self._door.check()
+        forsaken = self._owed.answer(reply, answer)
+        if forsaken is not None and undo:
+            self._post(Forsaken(forsaken, answer))
 
     def in_background(self, work: Callable[[], Awaitable[Any]]) -> _Later:
-        """Answer the request in hand with what `work` returns; other messages go on meanwhile."""
+        """Answer the request in hand with what `work` returns; other messages go on meanwhile.
+
+        Raises RuntimeError as `reply_later` does. What `work` raises is the failure of the request.
+        """
         reply = self.reply_later()
 
         async def answer() -> None:
             try:
                 self.answer(reply, await work())
-            except (AllocatorClosed, SessionEnded):
+            except self._fatal:
                 raise
             except IoasidError as error:
                 self.answer(reply, error)
+            except Exception as error:  # noqa: BLE001 - it is the request's failure
+                self.answer(reply, self._failed(error))
+            except get_cancelled_exc_class() as error:
+                self.answer(reply, self._failed(self._astray(error)))
 
-        self._tasks.start_soon(answer)
+        self.tasks.start_soon(answer)
         return LATER
 
     # -- the task -----------------------------------------------------------------------------
@@ -230,86 +338,193 @@ class Actor:
     ) -> None:
         """Serve until `stop`, restarting after crashes; `started` when it serves the first time.
 
-        A first start that fails raises; later the actor gives up after too many crashes. Whatever
-        ends it, every pending ask is answered.
+        Every restart waits longer than the one before: `restart_wait` seconds, then four times
+        that, and so on, until `max_restarts` in a row; then it gives up, unless what fails is a
+        journal (`NotCommitted`), which is waited for. A first start that fails raises. Whatever
+        ends it, every pending ask is answered. Raises `ActorStopped` for an actor that runs already
+        or is gone: make another one.
         """
+        self._door.check()
+        if self._state != "new":
+            reason = self._stop_reason if self.ended.is_set() else "runs already"
+            raise ActorStopped(self.holder, reason)
+        self._state = "starting"
+        self._stop_reason = "was cancelled"
         try:
-            while True:
-                try:
-                    await self._serve(allocator, task_status)
-                    return
-                except Exception as raised:  # noqa: BLE001 - a crash may be anything
-                    error = _alone(raised)
-                    if isinstance(error, AllocatorClosed):
-                        self._stop_reason = "ended with the allocator"
-                        return
-                    if self._first:
-                        self._stop_reason = f"did not start ({error})"
-                        raise error from error.__cause__
-                    self._fail_owed()
-                    if self._restarts >= self._max_restarts:
-                        self._stop_reason = f"gave up after {self._restarts} restarts"
-                        logger.error("%s %s: %r", self.holder, self._stop_reason, error)
-                        await self.on_give_up(allocator)
-                        return
-                    self._restarts += 1
-                    logger.warning(
-                        "%s crashed (%r); restart %d of %d",
-                        self.holder,
-                        error,
-                        self._restarts,
-                        self._max_restarts,
-                    )
+            while await self._serve_once(allocator, task_status):
+                pass
         finally:
             self._close()
 
+    async def _serve_once(self, allocator: Session, task_status: TaskStatus[None]) -> bool:
+        # Returns whether to restart.
+        try:
+            await self._serve(allocator, task_status)
+        except Exception as raised:
+            error = alone(raised)
+            if isinstance(error, AllocatorClosed):
+                self._gone("stopped", "ended with the allocator")
+                return False
+            if isinstance(error, Unclean):
+                self._gone("suspended", "was stopped")
+                return False
+            self._error = error
+            if self._state == "starting":
+                self._gone("stopped", f"did not start ({error})")
+                raise error from error.__cause__
+            self._fail_owed(error)
+            restarts = self._restarts
+            # While a disk fails, giving up helps nobody: it goes on when the disk does.
+            if restarts.spent() and not isinstance(error, NotCommitted):
+                self._gone("down", f"gave up after {restarts.in_a_row} restarts")
+                logger.error(
+                    "%s gave up after %d restarts; what it holds stays in quarantine until its "
+                    "holder comes back or is evicted",
+                    self.holder,
+                    restarts.in_a_row,
+                    exc_info=error,
+                )
+                await self.on_give_up(allocator)
+                return False
+            self._state = "restarting"
+            wait = restarts.next()
+            logger.warning(
+                "%s crashed; restart %d of %d in %.2f s",
+                self.holder,
+                restarts.in_a_row,
+                restarts.most,
+                wait,
+                exc_info=error,
+            )
+            await sleep(wait)
+            return True
+        self._gone("stopped", "was stopped")
+        return False
+
     async def _serve(self, allocator: Session, task_status: TaskStatus[None]) -> None:
-        async with allocator.session(self.holder) as self.session, create_task_group() as tasks:
-            self._tasks = tasks
-            self._noted = False
-            self.events = self.subscribe(restarted=not self._first)
-            await self.on_start(restarted=not self._first)
-            if self.events is None:
+        restarted = self._state != "starting"
+        over = False
+        async with allocator.session(self.holder) as self.session:
+            async with create_task_group() as tasks:
+                self.tasks = tasks
+                self._task = self._current_task()
+                self._noted = False
+                # In a process before this one, perhaps.
+                restarted |= self.session.opened.resumed
+                try:
+                    await self._serve_in(restarted, task_status)
+                except get_cancelled_exc_class() as error:
+                    raise self._astray(error) from error
+                over = True
+                tasks.cancel_scope.cancel()
+            if not over:
+                # A task group ends in silence with a task in it that ends by a cancellation.
+                raise RuntimeError(f"a task of {self.holder} was cancelled")
+
+    async def _serve_in(self, restarted: bool, task_status: TaskStatus[None]) -> None:
+        self.events = self.subscribe(restarted=restarted)
+        await self.on_start(restarted=restarted)
+        if self.events is None:
+            await self._loop(task_status)
+        else:
+            async with self.events:
                 await self._loop(task_status)
-            else:
-                async with self.events:
-                    await self._loop(task_status)
-            tasks.cancel_scope.cancel()
 
     async def _loop(self, task_status: TaskStatus[None]) -> None:
-        if self._first:
-            self._first = False
+        started = self._state == "starting"
+        self._state = "serving"
+        if started:
             task_status.started()
+        if self._stop_asked is not None:
+            await self._begin_to_stop(self._stop_asked)
         while True:
             while self._backlog:
                 if self.events is not None:
                     await self._take(self.events)
-                item = self._backlog.popleft()
-                if item is None:
+                message, reply = self._backlog.popleft()
+                if message is not NOTE:
+                    await self._handle(message, reply)
+                    self._restarts.in_a_row = 0
+                if self.stopping and self.is_clean():
                     return
-                if item is not NOTE:
-                    await self._handle(*item)
-                    self._restarts = 0
+            # Clean from the beginning, perhaps, after a crash while it stopped.
+            if self.stopping and self.is_clean():
+                return
             await self._mailbox.ready()
             self._backlog.extend(self._mailbox.take())
+
+    async def _begin_to_stop(self, stop: Stop) -> None:
+        self._stop_asked = stop
+        self._state = "stopping"
+        if stop.drain:
+            await self.on_stop()
+        clean = self.is_clean()
+        if clean is None or not (clean or stop.drain):
+            raise Unclean
 
     async def _handle(self, message: Message, reply: Reply[Any] | None) -> None:
         if reply is not None and reply.cancelled():
             return
-        if isinstance(message, Crash):
-            raise PlantedFault(message.reason)
-        self._in_hand = reply
+        match message:
+            case Crash(reason):
+                raise PlantedFault(reason)
+            case Stop():
+                await self._begin_to_stop(message)
+            case Forsaken(asked, answer):
+                await self._undo(asked, answer)
+            case _:
+                await self._handle_request(message, reply)
+
+    async def _handle_request(self, message: Message, reply: Reply[Any] | None) -> None:
+        self._in_hand = (message, reply)
         self.report(message)
         answer: Any
         try:
-            answer = await self.on_message(message)
-        except (AllocatorClosed, SessionEnded):
+            answer = await self.on_request(message)
+        except self._fatal:
             raise
         except IoasidError as error:
             answer = error
-        if answer is not LATER and reply is not None and not reply.done():
-            reply.set_result(answer)
+        except Exception as error:  # noqa: BLE001 - it is the request's failure
+            answer = self._failed(error)
+        except get_cancelled_exc_class() as error:
+            answer = self._failed(self._astray(error))
         self._in_hand = None
+        if answer is LATER or reply is None:
+            return
+        if not reply.done():
+            reply.set_result(answer)
+        else:
+            await self._undo(message, answer)
+
+    def _failed(self, error: Exception) -> RequestFailed:
+        logger.error("%s failed on a request, and goes on", self.holder, exc_info=error)
+        failed = RequestFailed(self.holder, shown(error))
+        failed.__cause__ = error
+        return failed
+
+    def _astray(self, error: BaseException) -> RuntimeError:
+        # What a handler waited for was cancelled, and not the handler: its failure, not our end.
+        if is_cancelled():
+            raise error
+        astray = RuntimeError(f"{self.holder} waited for what was cancelled")
+        astray.__cause__ = error
+        return astray
+
+    async def _undo(self, message: Message, answer: Any) -> None:
+        if isinstance(answer, Exception):
+            return
+        try:
+            await self.on_forsaken(message, answer)
+        except self._fatal:
+            raise
+        except IoasidError:
+            # Somebody else ended it meanwhile.
+            pass
+        except Exception as error:  # noqa: BLE001 - it is the request's failure
+            self._failed(error)
+        except get_cancelled_exc_class() as error:
+            self._failed(self._astray(error))
 
     async def _take(self, events: Subscription) -> None:
         self._noted = False
@@ -318,83 +533,41 @@ class Actor:
             self.report(message)
             await self.on_event(message)
             if isinstance(message, Event):
-                self._restarts = 0
+                self._restarts.in_a_row = 0
 
     def note_event(self) -> None:
-        """Post a note that the subscription has something to take; for `on_message` of it."""
+        """Post a note that the subscription has something to take; for its `wake`."""
         if not self._noted:
             self._noted = True
             try:
-                self._lane.tell(NOTE)
+                self._notes.tell((NOTE, None))
             except MailboxClosed:
                 pass
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _fail_owed(self) -> None:
-        owed = [*self._owed]
-        if self._in_hand is not None:
-            owed.append(self._in_hand)
-        for reply in owed:
-            if not reply.done():
-                reply.set_result(ActorCrashed(self.holder))
-        self._owed.clear()
-        self._in_hand = None
+    def _fail_owed(self, error: Exception) -> None:
+        crashed = partial(ActorCrashed, self.holder)
+        self._owed.fail(self._take_in_hand(), crashed, cause=error)
+
+    def _take_in_hand(self) -> list[Item]:
+        in_hand, self._in_hand = self._in_hand, None
+        return [] if in_hand is None else [in_hand]
+
+    def _gone(self, state: str, reason: str) -> None:
+        self._state = state
+        self._stop_reason = reason
 
     def _close(self) -> None:
-        stopped = ActorStopped(self.holder, self._stop_reason)
-        pending = [*self._backlog, *self._mailbox.close()]
-        replies = [item[1] for item in pending if isinstance(item, tuple)]
-        for reply in [*replies, *self._owed, self._in_hand]:
-            if reply is not None and not reply.done():
-                reply.set_result(stopped)
+        if self._state not in GONE:
+            # Cancelled, or ended by something that is no crash: to its holder, it is one.
+            self._state = "suspended"
+        pending = [*self._backlog, *self._mailbox.close(), *self._take_in_hand()]
         self._backlog.clear()
+        self._owed.fail(pending, self.closed)
         self.ended.set()
 
 
-def _is_given_up(item: Any) -> bool:
-    return isinstance(item, tuple) and item[1] is not None and bool(item[1].cancelled())
-
-
-def check_name(name: object) -> str:
-    """Return the name of a device or VM, if it can be part of a holder's name."""
-    if type(name) is not str or not 0 < len(name) <= 200:
-        raise InvalidArgument.of("name", name, "a str of 1 to 200 characters")
-    return name
-
-
-def _check(message: object) -> None:
-    # At the door: whatever an actor looks up with these, it finds or does not find.
-    if not isinstance(message, Message):
-        raise MalformedMessage("request", f"a {type(message).__name__} is no message")
-    for name, types in _field_types(type(message)).items():
-        found = getattr(message, name)
-        if type(found) not in types:
-            expected = " or ".join(
-                "None" if each is type(None) else each.__name__ for each in types
-            )
-            raise InvalidArgument.of(name, found, expected)
-        if type(found) is int and not -(2**63) <= found < 2**64:
-            raise InvalidArgument.of(name, found, "an int of 64 bits")
-
-
-@cache
-def _field_types(kind: type[Message]) -> dict[str, tuple[type, ...]]:
-    return {
-        name: tuple(
-            get_origin(each) or each
-            for each in (get_args(hint) if isinstance(hint, UnionType) else (hint,))
-        )
-        for name, hint in get_type_hints(kind).items()
-        if name in kind.__struct_fields__
-    }
-
-
-def _alone(error: Exception) -> Exception:
-    # What a task group wrapped; of several, the one that means the end of the allocator.
-    while isinstance(error, ExceptionGroup):
-        closed = error.subgroup(AllocatorClosed)
-        if closed is None and len(error.exceptions) > 1:
-            break
-        error = (closed or error).exceptions[0]
-    return error
+def _is_given_up(item: Item) -> bool:
+    reply = item[1]
+    return reply is not None and reply.cancelled()

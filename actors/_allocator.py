@@ -1,413 +1,504 @@
-"""The allocator actor: the single writer, and `open_allocator`, which runs one.
+"""The allocator actor: the single writer.
 
-It takes a batch from its mailbox, lets the core decide each request in order, then releases all
-replies and deliveries: decide, commit, release. Nothing leaves before the whole batch is decided,
-and nothing is awaited in between.
+Everything that changes state, or is worth replaying, comes through its mailbox as an `Envelope`
+and passes one line, in one order: decide, commit, release. It takes a batch from its mailbox and
+lets the core decide each request; then the batch is committed, taps see it, and only then do its
+answers and deliveries leave. While one batch is being committed the next can be decided.
+
+If a journal can't keep a batch, nobody has heard of it yet, nor of what was decided since. The
+state goes back to what was committed last, and all of it is as if it had never been asked; what
+becomes of it is said in `Outage`.
 """
 
-import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from contextvars import ContextVar
-from typing import Any, TypeAlias, assert_never
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final, assert_never
 
 from anyio import CancelScope, create_task_group, move_on_after
-from attrs import frozen
+from msgspec.structs import replace
 
+from ioasid.actors._commit import Answers, Batch, Commit, CommitStage
+from ioasid.actors._deadlines import Deadlines
+from ioasid.actors._durable import Keeper
+from ioasid.actors._envelope import Envelope, Fate
+from ioasid.actors._errors import alone
 from ioasid.actors._mailbox import Mailbox, MailboxClosed
+from ioasid.actors._outage import Outage
+from ioasid.actors._port import Outlet
 from ioasid.actors._reply import Reply, clock, reply_factory
-from ioasid.actors._session import Session
-from ioasid.actors._subscription import Subscription
+from ioasid.actors._taps import Decision, Taps
+from ioasid.actors._thread import Door
 from ioasid.core import (
+    Abandon,
+    Acknowledge,
     Allocator,
     AllocatorClosed,
+    Answer,
+    Applied,
+    Begin,
     Complete,
+    Continue,
     Deliver,
     Effect,
     End,
-    Event,
-    InvalidArgument,
     IoasidError,
-    IoasidRecord,
+    NotCommitted,
+    Refused,
     Request,
-    Resync,
-    SessionOpened,
-    Snapshot,
+    Statistics,
     Subscribe,
     Subscribed,
-    TakeStatistics,
+    Tick,
+    Waiting,
     Withdraw,
+    refusal_of,
+    undo_of,
 )
-from ioasid.core import Reply as Answer
 
-__all__ = ["Decision", "Observer", "open_allocator"]
+__all__: list[str] = []
 
-Item: TypeAlias = tuple[int | None, Any, Reply[Any] | None]
-"""What the mailbox holds: session, request, reply; without a session, a call in its turn."""
+DRIVER: Final = 0
+"""The session that the actor itself asks by."""
 
-logger = logging.getLogger("ioasid")
+RETRY: Final = 1.0
+"""Seconds after which a journal that failed is tried again, if something waits that nobody asks."""
 
-core_type: ContextVar[type[Allocator]] = ContextVar("core_type", default=Allocator)
-"""What `open_allocator` makes its core of; `ioasid.testing` puts one there that checks itself."""
-
-
-@frozen
-class Decision:
-    """What the allocator decided, for an observer: one request, and what it told whom of it."""
-
-    holder: str
-    """Who asked."""
-    request: Request
-    answer: Answer | IoasidError | None
-    """`None` if the answer comes when what the request waits for has happened."""
-    told: tuple[tuple[str, Event | Resync], ...]
-    """What was put into the queues of subscribers, by holder name, in order."""
-    find: Callable[[int], IoasidRecord | None]
-    """Returns the record of an ID as it is during the call; `None` if it is not allocated."""
+SPECIAL: Final = frozenset((Statistics, Subscribed, Waiting))
+"""Answers that the actor has a part in."""
 
 
-Observer: TypeAlias = Callable[[Decision], None]
-"""Is called with every decision, in order. It must not wait or raise, and changes nothing."""
-
-
-@frozen
-class _Connect:
-    """An effect of the actor's own: from here on the subscription's deliveries go there."""
-
-    number: int
-    subscription: Subscription
+DECIDED: Final = Fate()
+"""That of what needs no commit."""
 
 
 class AllocatorActor:
-    """The task that owns the core; sessions talk to it through its mailbox."""
+    """The task that owns the core; ports talk to it through its mailbox."""
 
-    def __init__(self, core: Allocator, mailbox_size: int, observer: Observer | None) -> None:
-        self.core = core
-        self.mailbox: Mailbox[Item] = Mailbox(mailbox_size, _is_given_up)
+    def __init__(
+        self,
+        core: Allocator,
+        mailbox_size: int,
+        taps: Taps[Decision],
+        commit: Commit | None,
+        keeper: Keeper | None = None,
+    ) -> None:
+        self.mailbox: Mailbox[Envelope] = Mailbox(mailbox_size, _is_given_up)
+        self.dealt_with: list[tuple[int, int]] = []
+        """What subscribers came back from, as an `Acknowledge` has it, since the last batch."""
         self.new_reply = reply_factory()
+        self.door = Door("the allocator")
         self.reason = "was shut down"
         self.crash: Exception | None = None
         self.ended: Reply[None] = self.new_reply()
-        self._now = clock()
-        self._observer = observer
-        self._holders: dict[int, str] = {}
-        self._subscribers: dict[int, str] = {}
-        self._subscriptions: dict[int, Subscription] = {}
-        self._effects: list[Effect | _Connect] = []
-        self._waiting: dict[int, Reply[Any]] = {}
+        self._core = core
+        self._lane = self.mailbox.lane()
+        self._going_on = False
+        """Whether it asked itself to go on with what is done in parts."""
+        self._now = _moved(core, clock())
+        self._taps = taps
+        self._keeper = keeper
+        self._outage = Outage(keeper)
+        self._stage: CommitStage | None = None
+        """None if there is nothing to be awaited between decide and release."""
+        if keeper is not None:
+            self._stage = CommitStage(keeper.commit, self._release, self._go_back)
+        elif commit is not None:
+            self._stage = CommitStage(commit, self._release, None)
+        if taps:
+            core.watch()
+        self._noting = self._stage is not None or bool(taps)
+        self._handle = self._handle_noted if self._noting else core.handle
+        self._time = 0.0
+        self._effects: list[Effect] = []
+        self._applied: list[Applied] = []
+        self._decisions: list[Decision] = []
+        """What the batch that is being decided came to so far."""
+        self._outlets: dict[int, Outlet] = {}
+        self._joining: dict[int, Outlet] = {}
+        """Outlets whose `Begin` was not released yet."""
+        self._waiting: dict[int, Envelope] = {}
+        """By ticket, who waits for a reclaim."""
         self._tickets: dict[Reply[Any], int] = {}
-        self._ticket = 0
+        self.batches = 0
+        """How many were decided."""
+        self._taken: list[Envelope] = []
+        """What was taken from the mailbox and is not decided."""
         self._stopping = False
+        self._killed = False
         self._scope = CancelScope(shield=True)
-        self._shortest_deadline = float("inf")
-        self._watcher: Reply[None] | None = None
-        self._watcher_idle = False
-        self._reported: set[tuple[int, int]] = set()
+        # Of a snapshot's subscribers nothing is known here until one lags.
+        self._deadlines = Deadlines(core)
+        self._ringing_at = inf
+        """What the alarm is set to."""
+        self._rung = False
+        self._alarm_set: Reply[None] = self.new_reply()
 
     # -- the loop -----------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until `stop` or `kill`; whatever ends it, every pending reply is failed."""
-        batch: list[Item] = []
-        mailbox = self.mailbox
         try:
             # Shielded, so that whoever is cancelled along with it learns of that and not of its
             # end: `open_allocator` kills it when its body has ended.
             with self._scope:
-                while not self._stopping:
-                    await mailbox.ready()
-                    batch = mailbox.take()
-                    self._decide(batch)
-                    batch = []
-        except Exception as error:
-            self._note_crash(error)
-            raise
+                await self._serve()
+        except Exception as raised:  # noqa: BLE001 - a crash may be anything
+            # No refusal: the state can no longer be trusted. Everybody is told, the rest of the
+            # batch too, and the error takes down the scope that the allocator was opened in.
+            error = alone(raised)
+            self.reason = f"crashed ({type(error).__name__}: {error})"
+            self.crash = error
+            raise error from error.__cause__
         finally:
-            self._close(batch)
+            self._close()
             if not self.ended.done():
                 self.ended.set_result(None)
 
-    def _note_crash(self, error: Exception) -> None:
-        # No refusal: the state can no longer be trusted. Everybody is told, the rest of the batch
-        # too, and the error takes down the scope that the allocator was opened in.
-        self.reason = f"crashed ({type(error).__name__}: {error})"
-        self.crash = error
+    async def _serve(self) -> None:
+        mailbox, stage, outage = self.mailbox, self._stage, self._outage
+        # What a state has left to do goes on behind the first batch: there whoever had sessions
+        # is suspended, so that nothing is delivered to them.
+        async with create_task_group() as tasks:
+            if stage is not None:
+                tasks.start_soon(stage.run, name="ioasid commit")
+            while True:
+                if outage.kept:
+                    with move_on_after(RETRY):
+                        await mailbox.ready()
+                else:
+                    await mailbox.ready()
+                if self._stopping:
+                    break
+                self._taken = mailbox.take()
+                if self.dealt_with:
+                    self._acknowledge()
+                if outage.lasts:
+                    self._taken = await outage.go_on(self._taken, self._core.may_change)
+                batch = self._decide()
+                if stage is None:
+                    self._release(batch)
+                else:
+                    stage.add(batch)
+            if stage is not None:
+                stage.end()
+        # All that was committed is released. What is left was in the mailbox at the end, or undoes
+        # what nobody learned of.
+        self._acknowledge()
+        if outage.lasts:
+            self._taken = await outage.go_on(self._taken, self._core.may_change)
+        while self._taken:
+            batch = self._decide()
+            if stage is None:
+                self._release(batch)
+            else:
+                stage.add(batch)
+                await stage.run()
+            self._acknowledge()
+        outage.end()
 
-    def _decide(self, batch: list[Item]) -> None:
-        core = self.core
-        handle = core.handle
-        observed = self._observer is not None
-        decided: list[tuple[Reply[Any], Any]] = []
-        core.tick(self._now())
-        for session, request, reply in batch:
-            if reply is not None and reply.cancelled():
+    async def _go_back(self, error: NotCommitted) -> None:
+        # To the state of the last commit.
+        assert self._keeper is not None
+        assert self._stage is not None
+        self._outage.begin(error)
+        core = await self._keeper.committed()
+        failed = self._stage.take_back()
+        again = [envelope for batch in failed for envelope in batch.envelopes]
+        for batch in failed:
+            batch.fate.is_undone = True
+            for _, answer, _ in batch.answers:
+                if isinstance(answer, Subscribed):
+                    self._deadlines.end(answer.subscription)
+        self._joining.clear()
+        for envelope in again:
+            ticket = None if envelope.reply is None else self._tickets.pop(envelope.reply, None)
+            if ticket is not None:
+                del self._waiting[ticket]
+        waits = {ticket: envelope.request for ticket, envelope in self._waiting.items()}
+        core.take_place_of(self._core, waits)
+        self._effects = core.drain()
+        if self._taps:
+            core.watch()
+        self._core = self._deadlines.core = core
+        taken, self._taken = self._taken, again
+        self._release(self._decide())
+        # What that undoes comes first, if the mailbox is closed already.
+        self._taken += taken
+        self._outage.is_back()
+
+    # -- decide -------------------------------------------------------------------------------
+
+    @property
+    def commits(self) -> int:
+        """How many were made."""
+        return 0 if self._stage is None else self._stage.commits
+
+    def _decide(self) -> Batch:
+        self.batches += 1
+        handle = self._handle
+        core = self._core
+        deadlines = self._deadlines
+        index = core.index if deadlines.pace != inf else 0
+        answers: Answers = []
+        now = self._time = self._now()
+        tick = Tick(now)
+        core.handle(DRIVER, tick)
+        if self._rung:
+            # The time that was posted is over, and time does not go back.
+            self._rung = False
+            self._taken = [
+                replace(each, request=tick) if type(each.request) is Tick else each
+                for each in self._taken
+            ]
+        envelopes = self._taken
+        if self._outage.lasts:
+            self._taken = self._outage.admit(self._taken, core.may_change, answers)
+        answer: Answer | IoasidError
+        for envelope in self._taken:
+            reply = envelope.reply
+            if reply is None:
+                if envelope.fate is not None and envelope.fate.is_undone:
+                    continue
+            elif reply.cancelled():
                 continue
-            answer: Any
+            if type(envelope.request) is Continue:
+                self._going_on = False
             try:
-                answer = request() if session is None else handle(session, request, self._ticket)
+                answer = handle(envelope.session, envelope.request)
             except IoasidError as error:
                 answer = error
-            if observed and session is not None:
-                self._observe(session, request, answer)
-            if reply is not None:
-                if answer is not None:
-                    decided.append((reply, answer))
-                else:
-                    self._waiting[self._ticket] = reply
-                    self._tickets[reply] = self._ticket
-                    self._ticket += 1
-        # Commit: what was decided would be written to a journal here, once for the batch.
-        for reply, answer in decided:
-            # Nothing was awaited since, but an observer may have cancelled somebody.
-            if not (observed and reply.done()):
-                reply.set_result(answer)
-        if effects := core.drain():
-            self._effects += effects
-        if self._effects:
-            self._release()
+            if type(answer) in SPECIAL:
+                self._take_part(envelope, answer, answers)
+            elif reply is not None:
+                answers.append((reply, answer, envelope))
+        self._taken = []
+        self._go_on()
+        if now >= deadlines.alarm:
+            deadlines.look(now)
+        if deadlines.pace != inf and core.index != index and now + deadlines.pace < deadlines.alarm:
+            # Whoever begins to lag by what happened is looked at when it may be overdue.
+            deadlines.alarm = now + deadlines.pace
+        if deadlines.alarm != self._ringing_at and not self._alarm_set.done():
+            self._alarm_set.set_result(None)
+        if not self._noting:
+            return Batch(answers, core.drain(), (), (), (), DECIDED)
+        batch = Batch(answers, self._effects, self._applied, self._decisions, envelopes, Fate())
+        self._effects, self._applied, self._decisions = [], [], []
+        return batch
 
-    def _release(self) -> None:
-        for effect in self._effects:
-            match effect:
-                case Deliver():
-                    self._subscriptions[effect.subscription]._deliver(effect.message)
-                case Withdraw():
-                    self._subscriptions[effect.subscription]._withdraw(effect.keep)
-                case End():
-                    self._subscribers.pop(effect.subscription, None)
-                    self._subscriptions.pop(effect.subscription)._leave(drained=effect.drained)
-                case Complete():
-                    # Gone, if its caller gave up in the batch that brought the reclaim.
-                    reply = self._waiting.pop(effect.ticket, None)
-                    if reply is not None:
-                        del self._tickets[reply]
-                        if not reply.done():
-                            reply.set_result(effect.reply)
-                case _Connect():
-                    self._subscriptions[effect.number] = effect.subscription
-                case _:
-                    assert_never(effect)
-        self._effects.clear()
-        if self._watcher_idle:
-            self._wake_watcher()
+    def _acknowledge(self) -> None:
+        # One request for all: to decide and to settle each by itself costs several times as much.
+        if self.dealt_with:
+            acknowledge = Acknowledge(tuple(self.dealt_with))
+            self.dealt_with.clear()
+            self._taken = [Envelope(DRIVER, acknowledge, None), *self._taken]
 
-    def _observe(self, session: int, request: Request, answer: Any) -> None:
-        assert self._observer is not None
-        if isinstance(answer, SessionOpened):
-            self._holders[answer.session] = getattr(request, "name", "")
-        effects = self.core.drain()
-        self._effects += effects
-        told = tuple(
-            (self._subscribers.get(effect.subscription, ""), effect.message)
-            for effect in effects
-            if isinstance(effect, Deliver)
-        )
-        holder = self._holders.get(session, "")
-        self._observer(Decision(holder, request, answer, told, self.core.record))
+    def _go_on(self) -> None:
+        # A part with each batch: whoever asked meanwhile is served between two of them.
+        if self._core.has_work and not self._going_on:
+            self._going_on = True
+            self._post(DRIVER, Continue())
 
-    # -- what sessions need done --------------------------------------------------------------
+    def _take_part(
+        self,
+        envelope: Envelope,
+        answer: Answer | IoasidError,
+        answers: Answers,
+    ) -> None:
+        reply = envelope.reply
+        match answer:
+            case Waiting(ticket):
+                if reply is not None:
+                    self._waiting[ticket] = envelope
+                    self._tickets[reply] = ticket
+                return
+            case Subscribed(number):
+                if envelope.outlet is not None:
+                    self._joining[number] = envelope.outlet
+                assert isinstance(envelope.request, Subscribe), envelope
+                self._deadlines.begin(number, envelope.request.acknowledge_within)
+            case Statistics():
+                answer = replace(answer, mailbox=self.mailbox.statistics().waiting)
+            case _:
+                raise AssertionError(answer)
+        if reply is not None:
+            answers.append((reply, answer, envelope))
 
-    def name_session(self, session: int, name: str) -> None:
-        """Note a holder's name, for observers."""
-        if self._observer is not None:
-            self._holders[session] = name
-
-    def subscribe(self, session: int, request: Subscribe, subscription: Subscription) -> Answer:
-        """Decide a `Subscribe`, connected before anything is delivered."""
-        self._effects += self.core.drain()
+    def _handle_noted(self, session: int, request: Request) -> Answer:
+        core = self._core
+        holder = core.holder(session)
+        before = core.index
         try:
-            answer = self.core.handle(session, request)
+            answer = core.handle(session, request)
         except IoasidError as error:
-            if self._observer is not None:
-                self._observe(session, request, error)
+            self._note(session, holder, request, refusal_of(error))
             raise
-        assert isinstance(answer, Subscribed), answer
-        subscription._enter(answer)
-        self._effects.append(_Connect(answer.subscription, subscription))
-        if self._observer is not None:
-            self._subscribers[answer.subscription] = self._holders[session]
-            self._observe(session, request, answer)
-        deadline = request.acknowledge_within
-        if deadline is not None and deadline < self._shortest_deadline:
-            self._shortest_deadline = deadline
-            self._wake_watcher()
+        if core.index != before:
+            self._applied.append(Applied(core.index, self._time, session, request))
+        self._note(session, holder, request, answer)
         return answer
 
-    def snapshot(self, session: int) -> Snapshot:
-        """Take a snapshot for a session, which has to be live as for any request."""
-        self.core.handle(session, TakeStatistics())
-        return self.core.snapshot()
+    def _note(self, session: int, holder: str, request: Request, answer: Answer | Refused) -> None:
+        core = self._core
+        effects = core.drain()
+        self._effects += effects
+        if self._taps:
+            told = tuple(effects)
+            decision = Decision(
+                core.index, self._time, session, holder, request, answer, told, core.changes()
+            )
+            self._decisions.append(decision)
 
-    def is_waiting(self, reply: Reply[Any]) -> bool:
-        """Tell whether a request was decided and its answer has yet to come."""
-        return reply in self._tickets
+    # -- release ------------------------------------------------------------------------------
 
-    def abandon(self, reply: Reply[Any]) -> None:
-        """Forget, in its turn, what a caller that gave up may be waiting for."""
+    def _release(self, batch: Batch) -> None:
+        if self._noting:
+            self._release_noted(batch)
+        else:
+            # Nobody had a turn since these were decided.
+            for reply, answer, _ in batch.answers:
+                reply.set_result(answer)
+        if batch.effects:
+            self._carry_out(batch.effects)
+
+    def _carry_out(self, effects: list[Effect]) -> None:
+        outlets = self._outlets
+        for effect in effects:
+            match effect:
+                case Deliver():
+                    message = effect.message
+                    for number in effect.subscriptions:
+                        outlets[number].deliver(message)
+                case Withdraw():
+                    outlets[effect.subscription].withdraw(effect.keep)
+                case Begin():
+                    outlets[effect.subscription] = self._joining.pop(effect.subscription)
+                case End():
+                    self._deadlines.end(effect.subscription)
+                    # None for who subscribed in the process that a snapshot was taken in.
+                    outlet = outlets.pop(effect.subscription, None)
+                    if outlet is not None:
+                        outlet.end(drained=effect.drained)
+                case Complete():
+                    self._complete(effect)
+                case _:
+                    assert_never(effect)
+
+    def _release_noted(self, batch: Batch) -> None:
+        for decision in batch.decisions:
+            self._taps.see(decision)
+        for reply, answer, envelope in batch.answers:
+            if not reply.done():
+                reply.set_result(answer)
+            elif not isinstance(answer, IoasidError):
+                # Whoever asked gave up since it was decided.
+                self._undo(envelope.session, envelope.request, answer)
+
+    def _complete(self, effect: Complete) -> None:
+        # Gone, if its caller gave up in the batch that brought the reclaim.
+        envelope = self._waiting.pop(effect.ticket, None)
+        if envelope is not None:
+            reply = envelope.reply
+            assert reply is not None, "somebody waits"
+            del self._tickets[reply]
+            if not reply.done():
+                reply.set_result(effect.answer)
+
+    # -- who gave up --------------------------------------------------------------------------
+
+    def give_up(self, session: int, request: Request, reply: Reply[Any]) -> None:
+        """Undo, or do not decide, what was asked for with a reply that nobody takes any more."""
+        if reply.done() and not reply.cancelled():
+            answer = reply.result()
+            if not isinstance(answer, Exception):
+                self._undo(session, request, answer)
+            return
+        reply.cancel()
         ticket = self._tickets.pop(reply, None)
         if ticket is not None:
             del self._waiting[ticket]
-            self.core.abandon(ticket)
+            self._post(DRIVER, Abandon(ticket))
+            return
+        for batch in self._stage.decided if self._stage is not None else ():
+            for place, (each, answer, _) in enumerate(batch.answers):
+                if each is reply:
+                    # At once, so that a retry need not wait for the commit.
+                    del batch.answers[place]
+                    if not isinstance(answer, IoasidError):
+                        self._undo(session, request, answer, batch.fate)
+                    return
+
+    def _undo(
+        self, session: int, request: Request, answer: Answer, fate: Fate | None = None
+    ) -> None:
+        undo = undo_of(session, request, answer)
+        if undo is not None:
+            self._post(*undo, fate)
+
+    def _post(self, session: int, request: Request, fate: Fate | None = None) -> None:
+        # Ahead of everybody: whoever hears that somebody gave up comes after it.
+        envelope = Envelope(session, request, None, None, fate)
+        try:
+            self._lane.leave(envelope)
+        except MailboxClosed:
+            if self._stopping:
+                self._taken.append(envelope)
 
     # -- deadlines ----------------------------------------------------------------------------
 
-    async def watch(self) -> None:
-        """Log every subscriber that passes its acknowledgement deadline, once per message."""
-        while True:
-            self._watcher = self.new_reply()
-            try:
-                wait = self._report_overdue()
-            except Exception as error:
-                self._note_crash(error)
-                raise
-            self._watcher_idle = wait is None
-            with move_on_after(wait):
-                await self._watcher
-
-    def _wake_watcher(self) -> None:
-        self._watcher_idle = False
-        if self._watcher is not None and not self._watcher.done():
-            self._watcher.set_result(None)
-
-    def _report_overdue(self) -> float | None:
-        # Returns the seconds until somebody may be overdue, None if nobody lags.
-        self.core.tick(self._now())
-        due = [each for each in self.core.lagging() if each.acknowledge_within is not None]
-        reported = set()
-        wait = self._shortest_deadline if due else None
-        for each in due:
-            if not each.overdue:
-                assert each.acknowledge_within is not None
-                assert wait is not None
-                # Never so short that a rounded clock does not move.
-                wait = max(min(wait, each.acknowledge_within - each.oldest_age), 0.001)
-                continue
-            key = (each.subscription, each.oldest_seq)
-            reported.add(key)
-            if key not in self._reported:
-                logger.warning(
-                    "subscriber %s (subscription %d to %s) has not acknowledged message %d "
-                    "for %.1f s; what it holds stays in quarantine until it does or is evicted",
-                    each.holder,
-                    each.subscription,
-                    each.scope,
-                    each.oldest_seq,
-                    each.oldest_age,
-                )
-        self._reported = reported
-        return wait
+    async def ring(self) -> None:
+        """Post the time whenever a deadline may have passed; the deadline is looked at in turn."""
+        while not self._stopping:
+            alarm = self._ringing_at = inf if self._rung else self._deadlines.alarm
+            self._alarm_set = self.new_reply()
+            with move_on_after(None if alarm == inf else alarm - self._now()) as waited:
+                await self._alarm_set
+            if waited.cancelled_caught:
+                self._rung = True
+                self._post(DRIVER, Tick(self._now()))
 
     # -- the end ------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """End in order: what is in the mailbox by now is decided."""
-
-        def stop() -> None:
-            self._stopping = True
-
-        try:
-            self.mailbox.put_last((None, stop, None))
-        except MailboxClosed:
-            pass
+        """End in order: what is in the mailbox by now is decided, and what is decided released."""
+        self._stopping = True
+        self._taken += self.mailbox.close()
 
     def kill(self) -> None:
         """End at once, whatever is in the mailbox."""
+        self._killed = True
         self._scope.cancel()
 
-    def _close(self, batch: list[Item]) -> None:
+    def _close(self) -> None:
         # Closing the mailbox and failing who is in it is one step: nobody can slip in between.
-        left = [reply for _, _, reply in batch + self.mailbox.close()]
-        for reply in [*left, *self._waiting.values()]:
+        left = [each.reply for each in (*self._taken, *self.mailbox.close())]
+        if self._stage is not None:
+            left += [each for batch in self._stage.take_back() for each, _, _ in batch.answers]
+        left += [each.reply for each in self._waiting.values()]
+        for reply in left:
             if reply is not None and not reply.done():
                 reply.set_result(AllocatorClosed(self.reason))
+        self._taken.clear()
         self._waiting.clear()
         self._tickets.clear()
-        for subscription in self._subscriptions.values():
-            subscription._close(None if self._stopping else AllocatorClosed(self.reason))
-        self._subscriptions.clear()
+        orderly = self._stopping and not self._killed and self.crash is None
+        error = None if orderly else AllocatorClosed(self.reason)
+        for outlet in (*self._outlets.values(), *self._joining.values()):
+            outlet.close(error)
+        self._outlets.clear()
+        self._joining.clear()
 
 
-def _is_given_up(item: Item) -> bool:
-    reply = item[2]
+def _moved(core: Allocator, now: Callable[[], float]) -> Callable[[], float]:
+    # The clock, moved for a core that was restored: ages go on from where they were.
+    if core.index <= 1:
+        return now
+    begun = core.now
+    moved = begun - now()
+    # What is rounded must not go back either: no journal goes on from there.
+    return lambda: max(begun, now() + moved)
+
+
+def _is_given_up(envelope: Envelope) -> bool:
+    reply = envelope.reply
     return reply is not None and reply.cancelled()
-
-
-@asynccontextmanager
-async def open_allocator(
-    *,
-    capacity: int | None = None,
-    holder: str = "host",
-    snapshot: Snapshot | None = None,
-    mailbox_size: int = 1024,
-    observer: Observer | None = None,
-) -> AsyncIterator[Session]:
-    """Run an allocator for the length of an `async with`; gives its first session.
-
-    `capacity` is the number of IDs, 1..2^32-1, 2^20 unless told (`install_capacity` changes it
-    before use). `holder` names the first session. `snapshot` goes on from a state taken before:
-    its holders crashed, so those with references or holding subscriptions are suspended until
-    sessions of their names come back and the rest left; the first session comes back as `holder`.
-    `mailbox_size` bounds the requests decided in one batch, 1 or more; who asks beyond that waits
-    its turn, and every holder has its share of a batch. `observer` is called with every decision.
-
-    Leaving the scope ends the allocator: in order, everything asked before is answered; with an
-    exception or a cancellation, at once. Whoever is still waiting gets `AllocatorClosed`. An
-    error inside the allocator, a defect of ours, ends the scope and is raised from it; in a group
-    only if the body failed for another reason besides.
-
-    Raises `InvalidArgument` for arguments out of range, `MalformedMessage` for a bad snapshot.
-    """
-    if type(mailbox_size) is not int or mailbox_size < 1:
-        raise InvalidArgument.of("mailbox_size", mailbox_size, "an int of 1 or more")
-    if snapshot is None:
-        core = core_type.get()(1 << 20 if capacity is None else capacity, holder=holder)
-        opened = SessionOpened(core.session, False)
-    elif capacity is None:
-        core = core_type.get().restore(snapshot)
-        core.suspend_all()
-        core.drain()
-        opened = core.open_session(holder)
-    else:
-        raise InvalidArgument.of("capacity", capacity, "None with a snapshot, which has it")
-    if observer is not None and not callable(observer):
-        raise InvalidArgument.of("observer", observer, "a callable")
-    actor = AllocatorActor(core, mailbox_size, observer)
-    session = Session(actor, holder, opened)
-    raised: BaseException | None = None
-    failure: BaseException | None = None
-    try:
-        async with create_task_group() as tasks:
-            tasks.start_soon(actor.run, name="ioasid allocator")
-            tasks.start_soon(actor.watch, name="ioasid deadlines")
-            try:
-                yield session
-                actor.stop()
-                await actor.ended
-            except BaseException as error:
-                raised = error
-                actor.kill()
-                raise
-            finally:
-                tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # The task group is ours, not the caller's: an exception leaves as it was raised.
-        failure = _what_failed(group, actor.crash, raised)
-    finally:
-        del raised
-    if failure is not None:
-        try:
-            raise failure
-        finally:
-            del failure
-
-
-def _what_failed(
-    group: BaseExceptionGroup[Any], crash: Exception | None, raised: BaseException | None
-) -> BaseException:
-    def follows(error: BaseException) -> bool:
-        return error is crash or isinstance(error, AllocatorClosed)
-
-    if crash is None:
-        return raised if raised is not None and len(group.exceptions) == 1 else group
-    # That everybody was told of a crash is no failure of its own.
-    return crash if group.split(follows)[1] is None else group

@@ -7,7 +7,7 @@ by `close`, never lost between the two.
 Every sender has a lane, in which its items keep their order. A batch is one round over the lanes
 that hold something: all of a short one and a share of a long one, short ones first. So a sender
 with ten thousand items waiting delays another's only one by a few, and since every lane has its
-turn in every round, nobody starves. While only one sender asks, its share is larger.
+turn in every round, nobody starves. While only one sender asks, its share grows.
 """
 
 from collections import deque
@@ -31,14 +31,15 @@ shows the slowest of a hundred asks to stay within twice its time on an idle all
 """
 
 LONE_SHARE: Final = 64
-"""The same while only one sender asks: what an item costs more than in batches without end is
-little, and so is what the first ask of another sender has to wait.
+"""The same when only one sender has asked for long: what an item costs more than in batches without
+end is little, and so is what the first ask of another sender has to wait.
 """
 
-CALM: Final = 4096
-"""After so many batches in which only one sender asked, it counts as the only one.
+CALM: Final = 32
+"""After so many batches in which only one sender asked, its share is larger by one.
 
-Another one that asks every few hundredths of a second finds short batches whenever it comes.
+So it loses little by a single ask of another one; and another one that asks time and again waits
+for less the oftener it does.
 """
 
 
@@ -67,7 +68,7 @@ class Mailbox(Generic[T]):
     `bound`, at least 1, is the most items the consumer gets in one batch, and so the longest
     it works before the event loop and the askers get their turn. `given_up` tells whether nobody
     waits for an item any more: one that waits long enough is dropped then, and its lane's share
-    goes to the next.
+    goes to the next. `lone_share` is the most items in a batch while only one sender asks.
 
     Raises TypeError if `bound` is not an int (a bool is none), ValueError if it is below 1,
     and RuntimeError outside of an event loop.
@@ -77,31 +78,34 @@ class Mailbox(Generic[T]):
         "_active",
         "_asker",
         "_bound",
+        "_calm",
         "_closed",
-        "_contended",
         "_given_up",
         "_leaving",
         "_lone_share",
         "_new_wakeup",
         "_pause",
+        "_roused",
         "_share",
         "_wakeup",
     )
 
-    def __init__(self, bound: int, given_up: Callable[[T], bool]) -> None:
+    def __init__(
+        self, bound: int, given_up: Callable[[T], bool], *, lone_share: int = LONE_SHARE
+    ) -> None:
         if isinstance(bound, bool) or not isinstance(bound, int):
             raise TypeError(f"bound must be an int, not {type(bound).__name__}")
         if bound < 1:
             raise ValueError(f"bound must be at least 1, not {bound}")
         self._bound = bound
-        self._share = min(SHARE, bound)
-        self._lone_share = min(LONE_SHARE, bound)
+        self._lone_share = self._share = min(lone_share, bound)
         self._given_up = given_up
         self._asker: Lane[T] | None = None
-        self._contended = 0
+        self._calm = 0
         self._active: deque[Lane[T]] = deque()
         self._leaving: deque[T] = deque()
         self._closed = False
+        self._roused = False
         self._new_wakeup = reply_factory()
         self._pause = pause()
         self._wakeup: Reply[None] | None = None
@@ -114,12 +118,12 @@ class Mailbox(Generic[T]):
         """Return what to await before `take`: a sleep if the mailbox is empty, else a checkpoint.
 
         It lets the event loop run once in any case, so a consumer may loop over it and await
-        nothing else. It ends when there is something, or when the mailbox is closed; cancelled, it
-        leaves everything in the mailbox.
+        nothing else. It ends when there is something, or when the mailbox is closed or roused;
+        cancelled, it leaves everything in the mailbox.
 
         Raises anyio.BusyResourceError if another task sleeps already, which is not disturbed.
         """
-        if self._active or self._leaving or self._closed:
+        if self._active or self._leaving or self._roused or self._closed:
             return self._pause()
         if self._wakeup is not None and not self._wakeup.done():
             raise BusyResourceError("receiving from")
@@ -134,10 +138,13 @@ class Mailbox(Generic[T]):
         """
         if self._closed:
             raise MailboxClosed
-        share = self._lone_share
-        if self._contended:
-            self._contended -= 1
-            share = self._share
+        self._roused = False
+        share = self._share
+        if share < self._lone_share:
+            self._calm += 1
+            if self._calm == CALM:
+                self._calm = 0
+                self._share += 1
         active = self._active
         if len(active) == 1 and not self._leaving and len(active[0]._items) <= share:
             # The most frequent round: one asks.
@@ -147,19 +154,12 @@ class Mailbox(Generic[T]):
             return batch
         return self._take_round(share)
 
-    def put_last(self, item: T) -> None:
-        """Add an item behind all that is in the mailbox by now, of whatever lane.
-
-        All of it is handed out before what is put later. Raises MailboxClosed if it is closed.
-        """
-        if self._closed:
-            raise MailboxClosed
-        for lane in self._active:
-            self._leaving += lane._items
-            lane._items.clear()
-        self._active.clear()
-        self._leaving.append(item)
-        self._wake()
+    def rouse(self) -> None:
+        """Let the consumer take a batch, be there anything in it or not."""
+        if not self._roused:
+            self._roused = True
+            if self._wakeup is not None:
+                self._wake()
 
     def close(self) -> list[T]:
         """Close the mailbox for good and return what is left in it, lane by lane.
@@ -243,9 +243,17 @@ class Lane(Generic[T]):
         mailbox = self._mailbox
         if mailbox._asker is not self:
             if mailbox._asker is not None:
-                mailbox._contended = CALM
+                mailbox._share = SHARE
+                mailbox._calm = 0
             mailbox._asker = self
-        self.tell(item)
+        # As `tell`, which an ask need not pay a call for.
+        if mailbox._closed:
+            raise MailboxClosed
+        if not self._items:
+            mailbox._active.append(self)
+            if mailbox._wakeup is not None:
+                mailbox._wake()
+        self._items.append(item)
 
     def tell(self, item: T) -> None:
         """Add a one-way message, one that nobody waits for, such as an acknowledgement.

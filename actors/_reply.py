@@ -15,11 +15,12 @@ An error that nobody collects, because its asker is gone, is then no event loop'
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from math import inf
 from typing import Any, Protocol, TypeVar
 
-from anyio import get_cancelled_exc_class
+from anyio import current_effective_deadline, get_cancelled_exc_class
 
-__all__ = ["Reply", "clock", "pause", "reply_factory"]
+__all__ = ["Reply", "clock", "current_task", "is_cancelled", "pause", "reply_factory"]
 
 T = TypeVar("T")
 
@@ -46,6 +47,9 @@ class Reply(Protocol[T]):
         Raises asyncio.InvalidStateError, on trio too, if the reply is resolved or cancelled
         already. That is the caller's mistake; the reply is as it was.
         """
+
+    def result(self) -> T:
+        """Return the value of a resolved reply; for any other it is a mistake and raises."""
 
     def done(self) -> bool:
         """Tell whether the reply is resolved or cancelled."""
@@ -114,3 +118,28 @@ def clock() -> Callable[[], float]:
     from trio import current_time
 
     return current_time
+
+
+def current_task() -> Callable[[], object]:
+    """Return the running event loop's own way to tell which task runs, looked up once as well.
+
+    Raises RuntimeError outside of an event loop.
+    """
+    if get_cancelled_exc_class() is asyncio.CancelledError:
+        return asyncio.current_task
+    from trio.lowlevel import current_task
+
+    return current_task
+
+
+def is_cancelled() -> bool:
+    """Tell, where a cancellation was raised, whether it is the running task that is cancelled.
+
+    Who waits on asyncio for something that is cancelled, a task of its own for instance, is raised
+    a cancellation, too, and goes on. Raises RuntimeError outside of an event loop.
+    """
+    if get_cancelled_exc_class() is not asyncio.CancelledError:
+        return True
+    task = asyncio.current_task()
+    native = task is not None and task.cancelling() > 0
+    return native or current_effective_deadline() == -inf

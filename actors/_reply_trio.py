@@ -50,6 +50,12 @@ class TrioReply(Generic[T]):
         if self._asker is not None:
             reschedule(self._asker, Value(value))
 
+    def result(self) -> T:
+        """Return the value. Raises asyncio.InvalidStateError if the reply is not resolved."""
+        if isinstance(self._value, _Mark):
+            raise InvalidStateError("the reply is not resolved")
+        return self._value
+
     def done(self) -> bool:
         """Tell whether the reply is resolved or cancelled."""
         return self._value is not _PENDING

@@ -2,73 +2,88 @@
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 from msgspec.structs import replace
 
-from ioasid.actors._mailbox import MailboxClosed
-from ioasid.actors._reply import Reply as Answer
+from ioasid.actors._port import Port, answered
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
+    ActivateSet,
+    AdjustGroup,
     AdjustSet,
     Alloc,
     Allocated,
     AllocatedMany,
-    AllocatorClosed,
+    AllocGroup,
     AllocMany,
     AllocSet,
     AllocSystemSet,
+    Answer,
     AttachData,
     AttachSpid,
     CancelCapacity,
+    CancelRange,
     CapacityRecord,
     CloseSession,
     Data,
-    Detach,
     DetachData,
     DetachSpid,
     Done,
     EventKind,
     Evict,
+    Explain,
+    Explanation,
+    ExportSet,
     Find,
     FindBySpid,
     FindSet,
     FindSid,
     FoundSid,
     Free,
+    FreeGroup,
+    FreeMany,
     FreeSet,
+    FreezeSet,
+    Frozen,
     Get,
+    GroupPage,
+    GroupRecord,
+    HolderPage,
+    Imported,
+    ImportSet,
     InstallCapacity,
     InvalidArgument,
+    Ioasid,
     IoasidRange,
     IoasidRecord,
+    ListGroups,
+    ListHolders,
     Listing,
     ListSet,
-    LiveIoasid,
+    ListSets,
     Message,
     Notify,
     OpenSession,
     Priority,
     Put,
     Released,
-    Reply,
     Request,
     ReserveCapacity,
+    ReserveRange,
     SessionOpened,
+    SetExport,
+    SetPage,
     SetRecord,
     Snapshot,
     Statistics,
     Subscribe,
-    Subscribed,
     SuspendSession,
+    TakeSnapshot,
     TakeStatistics,
+    ThawSet,
     TokenType,
-    Unsubscribe,
 )
-
-if TYPE_CHECKING:
-    from ioasid.actors._allocator import AllocatorActor
 
 __all__ = ["Session"]
 
@@ -77,11 +92,26 @@ R = TypeVar("R")
 ALL_KINDS: Final = frozenset(EventKind)
 
 
-def answered(answer: Any, expected: type[R]) -> R:
-    """Return what a request was answered with; raise what it was refused with."""
-    if isinstance(answer, expected):
-        return answer
-    raise answer.with_traceback(None)
+def _life(ioasid: int, generation: int | None) -> tuple[int, int | None]:
+    # What is no ID is left to the allocator to refuse.
+    if isinstance(ioasid, Ioasid):
+        return int(ioasid), ioasid.generation if generation is None else generation
+    return ioasid, generation
+
+
+def _spelled_out(request: Any) -> Any:
+    # A request says in a field of its own which life it means.
+    ioasid = getattr(request, "ioasid", None) if isinstance(request, Message) else None
+    # What has no such field is left to the allocator to refuse.
+    if not isinstance(ioasid, Ioasid) or not hasattr(request, "generation"):
+        return request
+    number, generation = _life(ioasid, request.generation)
+    return replace(request, ioasid=number, generation=generation)
+
+
+def _bare(value: R) -> R | int:
+    # Where a number is meant that is no life of an ID, an ID is its number.
+    return int(value) if isinstance(value, Ioasid) else value
 
 
 class Session:
@@ -94,18 +124,20 @@ class Session:
     left, crashed or was evicted, `AllocatorClosed` when there is no allocator any more, and
     `InvalidArgument` for an argument of the wrong type or range.
 
-    A call that is cancelled before the allocator decided it is not decided at all; one cancelled
-    after was decided.
+    A call that is cancelled before the allocator decided it is not decided at all. One that is
+    cancelled later is undone if only its answer would have named what it gave: an ID or a set
+    without a token is freed, a reference put, a session or subscription ended. All else stands.
+
+    An ID that `alloc` or `find_by_spid` returned remembers its generation, and a method that takes
+    it refuses it with `StaleIoasid` once that life of the ID is over and another has begun. A bare
+    number means whoever has the ID now, unless a `generation` is named.
     """
 
-    def __init__(self, actor: "AllocatorActor", name: str, opened: SessionOpened) -> None:
-        self._actor = actor
-        self._number = opened.session
+    def __init__(self, port: Port, name: str, opened: SessionOpened) -> None:
+        self._port = port
+        self._send = port.send
         self._opened = opened
         self._name = name
-        self._new_reply = actor.new_reply
-        self._lane = actor.mailbox.lane()
-        actor.name_session(opened.session, name)
 
     @property
     def name(self) -> str:
@@ -115,7 +147,7 @@ class Session:
     @property
     def number(self) -> int:
         """The session's number; a holder that comes back gets another one."""
-        return self._number
+        return self._opened.session
 
     @property
     def opened(self) -> SessionOpened:
@@ -124,85 +156,32 @@ class Session:
 
     def __repr__(self) -> str:
         """The name and number."""
-        return f"<Session {self._number} of holder {self._name!r}>"
+        return f"<Session {self.number} of holder {self._name!r}>"
 
     # -- the way to the allocator -------------------------------------------------------------
 
-    async def ask(self, request: Request) -> Reply:
+    async def ask(self, request: Request) -> Answer:
         """Send a request and wait for its reply; the methods below do it for you.
 
+        An ID in the field `ioasid` that remembers its generation is taken as the methods take it.
         Raises the error it is refused with, `MalformedMessage` if it is no request at all, and
         `InvalidArgument` for a `Subscribe`, which needs somebody to deliver to: use `subscribe`.
         """
-        if type(request) is Subscribe:
-            raise InvalidArgument("request", "a Subscribe", "any other, or call subscribe")
-        return cast(Reply, answered(await self._patiently(self._send(request)), Message))
+        return cast(Answer, await self._answer(_spelled_out(request), Message))
 
-    def _send(self, request: Request) -> Answer[Any]:
-        reply = self._new_reply()
+    async def _answer(self, request: Request, expected: type[R]) -> R:
+        # For what must not be left behind, or waited for, when its asker is cancelled.
+        reply = self._send(request)
         try:
-            self._lane.put((self._number, request, reply))
-        except MailboxClosed:
-            raise AllocatorClosed(self._actor.reason) from None
-        return reply
-
-    def _send_call(self, call: Callable[[], Any]) -> Answer[Any]:
-        reply = self._new_reply()
-        try:
-            self._lane.put((None, call, reply))
-        except MailboxClosed:
-            raise AllocatorClosed(self._actor.reason) from None
-        return reply
-
-    async def _patiently(self, reply: Answer[Any]) -> Any:
-        # For what may be answered long after it was decided; otherwise the reply itself tells the
-        # allocator that its asker gave up.
-        try:
-            return await reply
+            return answered(await reply, expected)
         except BaseException:
-            if self._actor.is_waiting(reply):
-                # So the allocator is there: when it goes, nobody waits any more.
-                self._lane.put((None, partial(self._actor.abandon, reply), None))
+            self._port.give_up(request, reply)
             raise
-
-    async def _carefully(self, reply: Answer[Any], lost: Callable[[Any], None]) -> Any:
-        # For what must not be left behind by a caller that is cancelled: `lost` undoes what was
-        # decided for a caller who never learned of it.
-        try:
-            answer = await reply
-        except BaseException:
-            if not reply.cancelled():
-                answer = await reply  # resolved, so this does not wait
-                if not isinstance(answer, Exception):
-                    lost(answer)
-            raise
-        return answered(answer, Message)
-
-    async def _attach(self, subscription: Subscription, request: Subscribe) -> None:
-        def lost(answer: Subscribed) -> None:
-            number = answer.subscription
-            self._tell(Detach(number) if answer.resumed else Unsubscribe(number))
-
-        decide = partial(self._actor.subscribe, self._number, request, subscription)
-        await self._carefully(self._send_call(decide), lost)
-
-    def _tell(self, request: Request) -> None:
-        # For what nobody waits for: it does not matter to an allocator that is gone.
-        try:
-            self._lane.tell((self._number, request, None))
-        except MailboxClosed:
-            pass
-
-    def _end(self, request: CloseSession | SuspendSession) -> None:
-        try:
-            self._lane.leave((self._number, request, None))
-        except MailboxClosed:
-            pass
 
     # -- capacity -----------------------------------------------------------------------------
 
     async def install_capacity(self, total: int) -> CapacityRecord:
-        """Set the system capacity (1..2^32-1), before the first set or reservation."""
+        """Set the system capacity (1..2^32-1), before the first set, group or reservation."""
         return answered(await self._send(InstallCapacity(total)), CapacityRecord)
 
     async def reserve_capacity(self, count: int | None) -> CapacityRecord:
@@ -210,8 +189,41 @@ class Session:
         return answered(await self._send(ReserveCapacity(count)), CapacityRecord)
 
     async def cancel_capacity(self, count: int) -> CapacityRecord:
-        """Give back `count` reserved IDs (1..2^32-1)."""
+        """Give back `count` IDs (1..2^32-1) that `reserve_capacity` took."""
         return answered(await self._send(CancelCapacity(count)), CapacityRecord)
+
+    async def reserve_range(self, min: int, max: int) -> CapacityRecord:
+        """Take these very numbers, `min` to `max`, out of circulation: none is ever given out."""
+        return answered(await self._send(ReserveRange(_bare(min), _bare(max))), CapacityRecord)
+
+    async def cancel_range(self, min: int, max: int) -> CapacityRecord:
+        """Give back reserved numbers, `min` to `max`, however they were reserved."""
+        return answered(await self._send(CancelRange(_bare(min), _bare(max))), CapacityRecord)
+
+    # -- groups -------------------------------------------------------------------------------
+
+    async def alloc_group(self, name: str, limit: int, *, parent: str | None = None) -> GroupRecord:
+        """Create a group `name` (1 to 255 bytes as UTF-8): those in it share `limit` IDs.
+
+        The limit (1..2^32-1) is taken from what its `parent` has left or, without one, from what
+        is available. Groups are at most 16 deep in one another.
+        """
+        return answered(await self._send(AllocGroup(name, limit, parent)), GroupRecord)
+
+    async def adjust_group(self, name: str, limit: int) -> GroupRecord:
+        """Change a group's limit (1..2^32-1), not below what its sets and groups have of it."""
+        return answered(await self._send(AdjustGroup(name, limit)), GroupRecord)
+
+    async def free_group(self, name: str) -> None:
+        """Remove a group that has no set, none in quarantine either, and no group."""
+        answered(await self._send(FreeGroup(name)), Done)
+
+    async def list_groups(self, *, after: str | None = None, limit: int = 100) -> GroupPage:
+        """Return the groups, by name, in pages of at most `limit` (1..1,000).
+
+        Pass `next` of one page as `after` for the following one; it is `None` with the last.
+        """
+        return answered(await self._send(ListGroups(after, limit)), GroupPage)
 
     # -- sets ---------------------------------------------------------------------------------
 
@@ -224,12 +236,15 @@ class Session:
         token: str | None = None,
         quota: int | None = None,
         token_type: TokenType = TokenType.MM,
+        *,
+        group: str | None = None,
     ) -> SetRecord:
         """Create a set and take its quota from what is available; `quota=None` takes all of it.
 
-        `token`, 1 to 255 bytes as UTF-8, is required with `TokenType.MM` and excluded with NULL.
+        In a `group` it is taken from what the group has left. `token`, 1 to 255 bytes as UTF-8, is
+        required with `TokenType.MM` and excluded with NULL.
         """
-        return answered(await self._send(AllocSet(token, quota, token_type)), SetRecord)
+        return await self._answer(AllocSet(token, quota, token_type, group), SetRecord)
 
     async def adjust_set(self, sid: int, quota: int) -> SetRecord:
         """Change a set's quota to `quota` (1..2^32-1), not below what it has allocated."""
@@ -241,79 +256,204 @@ class Session:
         Answers whether all of it is reclaimed: at once, or, with `wait`, when it is. A caller
         that gives up waiting cancels nothing.
         """
-        reply = self._send(FreeSet(sid, destroy, wait))
-        return answered(await self._patiently(reply), Released).reclaimed
+        return (await self._answer(FreeSet(sid, destroy, wait), Released)).reclaimed
 
-    async def find_sid(self, ioasid: int) -> int:
+    async def freeze_set(self, sid: int, *, wait: bool = True) -> bool:
+        """End a set's bindings, for it is about to move, and keep its spids; `thaw_set` undoes it.
+
+        Answers whether nothing of it runs: when every CPU and device has acknowledged that or,
+        without `wait`, at once. `False` to who waited says that it was thawed meanwhile. A caller
+        that gives up waiting cancels nothing. `WouldDeadlock` refuses to wait for oneself.
+        """
+        return (await self._answer(FreezeSet(sid, wait), Frozen)).stopped
+
+    async def thaw_set(self, sid: int) -> None:
+        """Let a frozen set go on: its bindings begin again."""
+        answered(await self._send(ThawSet(sid)), Done)
+
+    async def export_set(self, sid: int) -> SetExport:
+        """Return all that the next host of a frozen set has to know of it."""
+        return answered(await self._send(ExportSet(sid)), SetExport)
+
+    async def import_set(
+        self,
+        export: SetExport,
+        *,
+        group: str | None = None,
+        min: int = 1,
+        max: int | None = None,
+    ) -> Imported:
+        """Make a set of an export, with IDs in [min, max] and the same spids, or nothing.
+
+        It is INCOMING, and nothing runs, until `activate_set`.
+        """
+        request = ImportSet(export, group, _bare(min), _bare(max))
+        return await self._answer(request, Imported)
+
+    async def activate_set(self, sid: int) -> None:
+        """Let an imported set run: its bindings begin."""
+        answered(await self._send(ActivateSet(sid)), Done)
+
+    async def find_sid(self, ioasid: int, *, generation: int | None = None) -> int:
         """Return the set of an ID."""
-        return answered(await self._send(FindSid(ioasid)), FoundSid).sid
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        return answered(await self._send(FindSid(ioasid, generation)), FoundSid).sid
 
     async def find_set(self, token: str | None = None, *, sid: int | None = None) -> SetRecord:
         """Return the live set that has an MM token, or this number: one of the two."""
         return answered(await self._send(FindSet(token, sid)), SetRecord)
 
-    async def list_set(self, sid: int) -> tuple[LiveIoasid, ...]:
-        """Return the IDs of a set, ascending, with their states and spids."""
-        return answered(await self._send(ListSet(sid)), Listing).ioasids
+    async def list_set(self, sid: int) -> Listing:
+        """Return the IDs of a set, ascending, with their states and spids; plain ones as ranges.
+
+        Iterate over it for every ID.
+        """
+        return answered(await self._send(ListSet(sid)), Listing)
+
+    async def list_sets(self, *, after: int | None = None, limit: int = 100) -> SetPage:
+        """Return the sets, by number, in pages of at most `limit` (1..1,000).
+
+        Pass `next` of one page as `after` for the following one; it is `None` with the last.
+        """
+        return answered(await self._send(ListSets(after, limit)), SetPage)
 
     # -- IOASIDs ------------------------------------------------------------------------------
 
     async def alloc(
         self, sid: int, *, min: int = 1, max: int | None = None, data: Data | None = None
-    ) -> int:
-        """Allocate the lowest free ID in [min, max]; `max=None` is the last one there is."""
-        return answered(await self._send(Alloc(sid, min, max, data)), Allocated).ioasid
+    ) -> Ioasid:
+        """Allocate one ID in [min, max], by the order of reuse; `max=None` is the last there is."""
+        # As `_answer`, whose frame an allocation need not pay.
+        request = Alloc(sid, _bare(min), _bare(max), _bare(data))
+        reply = self._send(request)
+        try:
+            answer = answered(await reply, Allocated)
+        except BaseException:
+            self._port.give_up(request, reply)
+            raise
+        return Ioasid(answer.ioasid, answer.generation)
 
     async def alloc_many(
         self, sid: int, count: int, *, min: int = 1, max: int | None = None
     ) -> tuple[IoasidRange, ...]:
-        """Allocate `count` IDs at once, lowest first, all or none; answered as ranges."""
-        return answered(await self._send(AllocMany(sid, count, min, max)), AllocatedMany).ranges
+        """Allocate `count` IDs at once, all or none, by the order of reuse; answered as ranges.
 
-    async def free(self, ioasid: int, *, sid: int | None = None, wait: bool = False) -> bool:
+        The ends of each remember the generation that all of them share.
+        """
+        request = AllocMany(sid, count, _bare(min), _bare(max))
+        answer = await self._answer(request, AllocatedMany)
+        life = answer.generation
+        return tuple(
+            IoasidRange(Ioasid(each.first, life), Ioasid(each.last, life)) for each in answer.ranges
+        )
+
+    async def free_many(
+        self, sid: int, ranges: Collection[IoasidRange], *, generation: int | None = None
+    ) -> bool:
+        """Free IDs of a set, as `free` does each, all or none; answers whether all are reclaimed.
+
+        `ranges` are ascending and have no ID in common, as those that `alloc_many` returned. With a
+        `generation`, or one that an end of a range remembers, every one of them has to be in that
+        life. `InvalidArgument` refuses ranges that remember several.
+        """
+        bare, remembered = _ranges(ranges)
+        if generation is None:
+            generation = _one_life(ranges, remembered)
+        request = FreeMany(sid, bare, generation)
+        return answered(await self._send(request), Released).reclaimed
+
+    async def free(
+        self,
+        ioasid: int,
+        *,
+        sid: int | None = None,
+        generation: int | None = None,
+        wait: bool = False,
+    ) -> bool:
         """Drop the owner's reference: the ID is reclaimed when everybody is done with it.
 
         Answers whether it is: at once, or, with `wait`, when it is. A second call is a no-op. A
         caller that gives up waiting cancels nothing. `WouldDeadlock` refuses to wait for oneself.
         """
-        reply = self._send(Free(ioasid, sid, wait))
-        return answered(await self._patiently(reply), Released).reclaimed
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        return (await self._answer(Free(ioasid, sid, wait, generation), Released)).reclaimed
 
-    async def get(self, ioasid: int, *, sid: int | None = None) -> None:
+    async def get(
+        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Take one reference for this holder."""
-        answered(await self._send(Get(ioasid, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        await self._answer(Get(ioasid, sid, generation), Done)
 
-    async def put(self, ioasid: int, *, sid: int | None = None) -> bool:
+    async def put(
+        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> bool:
         """Drop one reference of this holder; answers whether the ID was reclaimed by it."""
-        return answered(await self._send(Put(ioasid, sid)), Released).reclaimed
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        return answered(await self._send(Put(ioasid, sid, generation)), Released).reclaimed
 
-    async def find(self, ioasid: int, *, sid: int | None = None) -> IoasidRecord:
+    async def find(
+        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> IoasidRecord:
         """Return an ID's record: set, spid, state, data, references by holder."""
-        return answered(await self._send(Find(ioasid, sid)), IoasidRecord)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        return answered(await self._send(Find(ioasid, sid, generation)), IoasidRecord)
 
-    async def attach_data(self, ioasid: int, data: Data, *, sid: int | None = None) -> None:
+    async def explain(self, ioasid: int, *, generation: int | None = None) -> Explanation:
+        """Say why an ID is not back in the pool: who has what to do; `text` has it in words."""
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        return answered(await self._send(Explain(ioasid, generation)), Explanation)
+
+    async def attach_data(
+        self, ioasid: int, data: Data, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Attach one opaque value, a 64-bit integer or a short string, to an ID."""
-        answered(await self._send(AttachData(ioasid, data, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        answered(await self._send(AttachData(ioasid, _bare(data), sid, generation)), Done)
 
-    async def detach_data(self, ioasid: int, *, sid: int | None = None) -> None:
+    async def detach_data(
+        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Remove an ID's value, if it has one."""
-        answered(await self._send(DetachData(ioasid, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        answered(await self._send(DetachData(ioasid, sid, generation)), Done)
 
-    async def attach_spid(self, ioasid: int, spid: int, *, sid: int | None = None) -> None:
+    async def attach_spid(
+        self, ioasid: int, spid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Bind: map the guest's ID `spid` (0..2^32-2), unique within the set, to this one."""
-        answered(await self._send(AttachSpid(ioasid, spid, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        answered(await self._send(AttachSpid(ioasid, _bare(spid), sid, generation)), Done)
 
-    async def detach_spid(self, ioasid: int, *, sid: int | None = None) -> None:
+    async def detach_spid(
+        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Unbind; subscribers are told, unless the ID was freed before."""
-        answered(await self._send(DetachSpid(ioasid, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        answered(await self._send(DetachSpid(ioasid, sid, generation)), Done)
 
-    async def find_by_spid(self, sid: int, spid: int, *, get: bool = False) -> int:
+    async def find_by_spid(self, sid: int, spid: int, *, get: bool = False) -> Ioasid:
         """Return the ID behind a guest's ID, with a reference taken in the same step if `get`."""
-        return answered(await self._send(FindBySpid(sid, spid, get)), Allocated).ioasid
+        answer = await self._answer(FindBySpid(sid, _bare(spid), get), Allocated)
+        return Ioasid(answer.ioasid, answer.generation)
 
-    async def notify(self, ioasid: int, kind: EventKind, *, sid: int | None = None) -> None:
+    async def notify(
+        self, ioasid: int, kind: EventKind, *, sid: int | None = None, generation: int | None = None
+    ) -> None:
         """Tell an ID's subscribers of `kind` (any but RECLAIM), as a publisher of one's own."""
-        answered(await self._send(Notify(ioasid, kind, sid)), Done)
+        if type(ioasid) is not int:
+            ioasid, generation = _life(ioasid, generation)
+        answered(await self._send(Notify(ioasid, kind, sid, generation)), Done)
 
     # -- holders ------------------------------------------------------------------------------
 
@@ -326,23 +466,25 @@ class Session:
         holding subscriptions, it is suspended instead: its IDs stay in quarantine until a session
         of the same name comes back or somebody evicts it.
         """
-
-        def lost(opened: SessionOpened) -> None:
-            session = Session(self._actor, name, opened)
-            session._end(SuspendSession() if opened.resumed else CloseSession())
-
-        opened = await self._carefully(self._send(OpenSession(name)), lost)
-        session = Session(self._actor, name, opened)
+        opened = await self._answer(OpenSession(name), SessionOpened)
+        port = self._port.join(opened)
         try:
-            yield session
+            yield Session(port, name, opened)
         except BaseException:
-            session._end(SuspendSession())
+            port.leave(SuspendSession())
             raise
-        session._end(CloseSession())
+        port.leave(CloseSession())
 
     async def evict(self, name: str) -> None:
         """Declare the holder `name` dead: its events acknowledged, its references dropped."""
         answered(await self._send(Evict(name)), Done)
+
+    async def list_holders(self, *, after: str | None = None, limit: int = 100) -> HolderPage:
+        """Return the holders, live and suspended, by name, in pages of at most `limit` (1..1,000).
+
+        Pass `next` of one page as `after` for the following one; it is `None` with the last.
+        """
+        return answered(await self._send(ListHolders(after, limit)), HolderPage)
 
     # -- subscribing --------------------------------------------------------------------------
 
@@ -357,7 +499,7 @@ class Session:
         replay: bool = False,
         queue_size: int = 1024,
         acknowledge_within: float | None = 10.0,
-        on_message: Callable[[], None] | None = None,
+        wake: Callable[[], None] | None = None,
     ) -> Subscription:
         """Return a subscription to a set, by `sid` or `token`, or to the system; `async with` it.
 
@@ -365,7 +507,7 @@ class Session:
         UNBIND or FREE that ends the binding is acknowledged; `replay` begins with a `Resync`;
         `queue_size` (1..2^20) bounds what may wait before it is replaced by a `Resync`; past
         `acknowledge_within` seconds (above 0; `None`: never) the subscriber is logged as overdue
-        and shows in `statistics`, and what it holds stays in quarantine. `on_message`, which
+        and shows in `statistics`, and what it holds stays in quarantine. `wake`, which
         must not wait or raise, is called whenever something is there for `Subscription.take`;
         without it, iterate. Entering it raises what `Subscribe` is refused with.
         """
@@ -376,22 +518,46 @@ class Session:
             given = None
         if given is None:
             raise InvalidArgument.of("kinds", kinds, "a collection of EventKind")
-        if on_message is not None and not callable(on_message):
-            raise InvalidArgument.of("on_message", on_message, "a callable")
+        if wake is not None and not callable(wake):
+            raise InvalidArgument.of("wake", wake, "a callable")
         request = Subscribe(
             sid, token, given, priority, hold, replay, queue_size, acknowledge_within
         )
-        return Subscription(self, request, on_message)
+        return Subscription(self._port, request, self.number, wake)
 
     # -- figures ------------------------------------------------------------------------------
 
     async def statistics(self) -> Statistics:
         """Return the allocator's figures, all taken at once: what there is and who lags."""
-        figures = answered(await self._send(TakeStatistics()), Statistics)
-        return replace(figures, mailbox=self._actor.mailbox.statistics().waiting)
+        return answered(await self._send(TakeStatistics()), Statistics)
 
     async def snapshot(self) -> Snapshot:
         """Return the whole state as a message; `open_allocator(snapshot=...)` goes on from it."""
-        decide = partial(self._actor.snapshot, self._number)
-        snapshot: Snapshot = await self._carefully(self._send_call(decide), lambda _: None)
-        return snapshot
+        return answered(await self._send(TakeSnapshot()), Snapshot)
+
+
+def _ranges(ranges: object) -> tuple[tuple[IoasidRange, ...], set[int]]:
+    # The ranges as bare numbers, and the generations that they remember.
+    remembered: set[int] = set()
+
+    def bare(each: object) -> IoasidRange:
+        # What is no range is left to the allocator to refuse.
+        if type(each) is not IoasidRange:
+            return cast(IoasidRange, each)
+        ends: tuple[Any, Any] = (each.first, each.last)
+        remembered.update(end.generation for end in ends if isinstance(end, Ioasid))
+        return IoasidRange(*map(_bare, ends))
+
+    try:
+        given = tuple(map(bare, ranges)) if isinstance(ranges, Collection) else None
+    except Exception:  # noqa: BLE001 - a foreign collection may raise anything
+        given = None
+    if given is None:
+        raise InvalidArgument.of("ranges", ranges, "a collection of IoasidRange")
+    return given, remembered
+
+
+def _one_life(ranges: object, remembered: set[int]) -> int | None:
+    if len(remembered) > 1:
+        raise InvalidArgument.of("ranges", ranges, "ranges of one generation, or name it")
+    return next(iter(remembered), None)

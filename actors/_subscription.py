@@ -5,32 +5,28 @@ there is something to take, posts itself a note and takes it when the note's tur
 it stays single-threaded.
 """
 
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Final, NoReturn, Self
 
 from anyio import BusyResourceError
 
-from ioasid.actors._reply import Reply
+from ioasid.actors._port import Port, answered
+from ioasid.actors._queue import Queue
 from ioasid.core import (
-    Acknowledge,
-    AllocatorClosed,
     Defer,
     Detach,
     Event,
     InvalidArgument,
     Resync,
-    SessionEnded,
     Subscribe,
     Subscribed,
     Unsubscribe,
 )
 
-if TYPE_CHECKING:
-    from ioasid.actors._session import Session
-
 __all__ = ["Subscription"]
+
+MAX_SEQ: Final = 2**64 - 1
 
 
 class Subscription:
@@ -48,20 +44,18 @@ class Subscription:
     """
 
     def __init__(
-        self, session: "Session", request: Subscribe, on_message: Callable[[], None] | None = None
+        self, port: Port, request: Subscribe, session: int, wake: Callable[[], None] | None
     ) -> None:
-        self._session = session
+        self._port = port
         self._request = request
-        self._on_message = on_message
-        self._queue: deque[Event | Resync] = deque()
+        self._queue = Queue(session, wake)
         self._in_hand: Event | Resync | None = None
-        self._sleeper: Reply[None] | None = None
-        self._ended = False
-        self._error: SessionEnded | AllocatorClosed | None = None
         self._answer: Subscribed | None = None
         self._number = 0
-        self._tell = session._tell
-        self._new_reply = session._new_reply
+        self._acknowledge = port.acknowledge
+        self._tell = port.tell
+        self._check = port.check
+        self._new_reply = port.new_reply
 
     @property
     def number(self) -> int:
@@ -82,7 +76,14 @@ class Subscription:
         """Subscribe. Raises what `Subscribe` is refused with; the object may be entered again."""
         if self._answer is not None:
             raise RuntimeError("the subscription was entered already")
-        await self._session._attach(self, self._request)
+        reply = self._port.attach(self._request, self._queue)
+        try:
+            answer = answered(await reply, Subscribed)
+        except BaseException:
+            self._port.give_up(self._request, reply)
+            raise
+        self._answer = answer
+        self._number = answer.subscription
         return self
 
     async def __aexit__(
@@ -93,11 +94,9 @@ class Subscription:
     ) -> None:
         """Unsubscribe, or leave it for the next session if an exception ends it."""
         number = self._entered().subscription
-        self._queue.clear()
-        self._on_message = None
-        self._end(None)
-        request = Unsubscribe(number) if error is None else Detach(number)
-        self._tell(request)
+        self._tell(Unsubscribe(number) if error is None else Detach(number))
+        self._in_hand = None
+        self._queue.leave()
 
     def __aiter__(self) -> Self:
         """Return itself: there is one queue and one consumer."""
@@ -108,17 +107,34 @@ class Subscription:
 
         Raises anyio.BusyResourceError while another task waits, which is not disturbed.
         """
-        if self._sleeper is not None:
+        queue = self._queue
+        if queue.sleeper is not None:
             raise BusyResourceError("iterating over")
-        while (message := self.take()) is None:
-            if self._ended:
-                raise StopAsyncIteration
-            self._sleeper = sleeper = self._new_reply()
+        # The same as `take`, which an event need not pay a call for.
+        messages = queue.messages
+        in_hand = self._in_hand
+        if in_hand is not None:
+            behind = queue.behind or len(messages) > 0
+            self._acknowledge(self._number, in_hand, behind=behind)
+            self._in_hand = None
+        else:
+            self._check()
+        while not messages or queue.error is not None:
+            if queue.ended or self._answer is None:
+                self._raise_end()
+            queue.sleeper = sleeper = self._new_reply()
             try:
                 await sleeper
             finally:
-                self._sleeper = None
+                queue.sleeper = None
+        self._in_hand = message = messages.popleft()
         return message
+
+    def _raise_end(self) -> NoReturn:
+        self._entered()
+        if self._queue.error is not None:
+            raise self._queue.error.with_traceback(None)
+        raise StopAsyncIteration
 
     def take(self) -> Event | Resync | None:
         """Acknowledge the last message, unless put off; return the next one, `None` if none waits.
@@ -126,14 +142,19 @@ class Subscription:
         Raises `SessionEnded` if the holder was evicted and `AllocatorClosed` if the allocator
         crashed; there will be no more messages then. Raises RuntimeError before it is entered.
         """
+        queue = self._queue
+        messages = queue.messages
         in_hand = self._in_hand
         if in_hand is not None:
-            self._tell(Acknowledge(self._number, in_hand.seq))
-        if self._error is not None:
+            behind = queue.behind or len(messages) > 0
+            self._acknowledge(self._number, in_hand, behind=behind)
+        else:
+            self._check()
+        if queue.error is not None:
             self._in_hand = None
-            raise self._error.with_traceback(None)
-        self._in_hand = message = self._queue.popleft() if self._queue else None
-        if message is None:
+            raise queue.error.with_traceback(None)
+        self._in_hand = message = messages.popleft() if messages else None
+        if message is None and self._answer is None:
             self._entered()
         return message
 
@@ -145,9 +166,16 @@ class Subscription:
         """
         if type(message) is not Event and type(message) is not Resync:
             raise InvalidArgument.of("message", message, "an Event or Resync")
-        if self._in_hand is message:
+        number, seq, queue = self.number, message.seq, self._queue
+        is_in_hand = self._in_hand is message
+        # What can't have been told is left out: a request of all must not be refused for it.
+        if queue.ended or type(seq) is not int or not 0 <= seq <= MAX_SEQ:
+            self._check()
+        else:
+            behind = queue.behind or len(queue.messages) > 0 or not is_in_hand
+            self._acknowledge(number, message, behind=behind)
+        if is_in_hand:
             self._in_hand = None
-        self._tell(Acknowledge(self.number, message.seq))
 
     def defer(self, message: Event | Resync) -> None:
         """Come back for the next message without acknowledging this one, the last that came.
@@ -157,44 +185,5 @@ class Subscription:
         """
         if self._in_hand is None or self._in_hand is not message:
             raise RuntimeError("only the message that came last, unacknowledged, can be deferred")
-        self._in_hand = None
         self._tell(Defer(self.number, message.seq))
-
-    # -- what the allocator actor calls -------------------------------------------------------
-
-    def _enter(self, answer: Subscribed) -> None:
-        self._answer = answer
-        self._number = answer.subscription
-
-    def _deliver(self, message: Event | Resync) -> None:
-        if not self._ended:
-            self._queue.append(message)
-            # As `_wake`, which a delivery need not pay a call for.
-            if self._on_message is not None:
-                self._on_message()
-            sleeper = self._sleeper
-            if sleeper is not None and not sleeper.done():
-                sleeper.set_result(None)
-
-    def _withdraw(self, keep: int | None) -> None:
-        while self._queue and self._queue[-1].seq != keep:
-            self._queue.pop()
-
-    def _leave(self, *, drained: bool) -> None:
-        self._end(None if drained else SessionEnded(self._session.number))
-
-    def _close(self, error: AllocatorClosed | None) -> None:
-        self._end(error)
-
-    def _end(self, error: SessionEnded | AllocatorClosed | None) -> None:
-        if not self._ended:
-            self._ended = True
-            self._error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        if self._on_message is not None:
-            self._on_message()
-        sleeper = self._sleeper
-        if sleeper is not None and not sleeper.done():
-            sleeper.set_result(None)
+        self._in_hand = None

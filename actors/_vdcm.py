@@ -5,30 +5,36 @@ system at DEVICE priority: before an ID's binding or life ends for the IOMMU, it
 and drained, its context cleared and its reference dropped.
 """
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Unpack
 
 from attrs import define, field
 
-from ioasid.actors._actor import LATER, Actor, HostObserver, check_name
+from ioasid.actors._actor import LATER, Actor
 from ioasid.actors._errors import (
     AlreadyProgrammed,
     ContextStopping,
     DmaFault,
     NotProgrammed,
+    PasidTooWide,
     UnknownTransfer,
 )
+from ioasid.actors._iommu import Iommu
 from ioasid.actors._reply import Reply
 from ioasid.actors._session import Session
 from ioasid.actors._subscription import Subscription
-from ioasid.actors._vtd import Iommu
+from ioasid.actors._supervision import ActorOptions, check_bits, check_name
 from ioasid.core import (
     Event,
     EventKind,
-    IoasidState,
+    Ioasid,
+    IoasidError,
     Message,
     NotOfThisSet,
     Priority,
     Resync,
+    StaleIoasid,
+    SubscriberTable,
+    ended_by,
 )
 
 __all__ = [
@@ -50,7 +56,7 @@ __all__ = [
 class ProgramGuestPasid(Message, frozen=True):
     """Program a guest's PASID: look it up, with a reference, and make a context. Answers the ID.
 
-    Errors: `AlreadyProgrammed`, those of `FindBySpid`.
+    Errors: `AlreadyProgrammed`, `PasidTooWide`, those of `FindBySpid`.
     """
 
     sid: int
@@ -58,24 +64,28 @@ class ProgramGuestPasid(Message, frozen=True):
 
 
 class ProgramPasid(Message, frozen=True):
-    """Program an ID of the host itself, of a process; answers the ID.
+    """Program the ID of a process of the host; answers the ID.
 
-    Errors: `AlreadyProgrammed`, those of `Get`.
+    A second time for the same process changes nothing. Errors: `AlreadyProgrammed` for somebody
+    else, `StaleIoasid` with the number of a life that is over, `ContextStopping`, `PasidTooWide`,
+    those of `Get`.
     """
 
     ioasid: int
-    sid: int | None = None
+    process: int
 
 
 class StartDma(Message, frozen=True):
-    """Start a transfer with a PASID; answers its number.
+    """Start a transfer with a PASID, for a set or for a process; answers its number.
 
-    Errors: `NotProgrammed`, `ContextStopping`, `DmaFault` if the IOMMU has no entry; with a
-    `sid`, `NotOfThisSet` if it was programmed for another set since the PASID was translated.
+    Errors: `NotProgrammed`, also if it is programmed for another process; `StaleIoasid` if the
+    life that the PASID was translated to is over; `ContextStopping`, `DmaFault` if the IOMMU has no
+    entry; `NotOfThisSet` or `UnknownSet` if it is programmed for another set.
     """
 
     ioasid: int
     sid: int | None = None
+    process: int | None = None
 
 
 class CompleteDma(Message, frozen=True):
@@ -90,11 +100,13 @@ class CompleteDma(Message, frozen=True):
 class StopDma(Message, frozen=True):
     """Take no more work for an ID, drain it, clear its context; answers `None` when it is done.
 
-    Errors: `NotProgrammed`; with a `sid`, those of `Find`.
+    Errors: `NotProgrammed`, also if it is programmed for another process; `StaleIoasid`; with a
+    `sid`, those of `Find`.
     """
 
     ioasid: int
     sid: int | None = None
+    process: int | None = None
 
 
 class Draining(Message, frozen=True):
@@ -129,6 +141,11 @@ class Context:
     sid: int | None
     """The set that it was programmed for, if that was named."""
     gpasid: int | None
+    """The guest's PASID; `None` for a process of the host."""
+    generation: int
+    """The life of the ID that it is for; another life has nothing to do with it."""
+    process: int | None = None
+    """The process of the host."""
     stopping: bool = False
     in_flight: set[int] = field(factory=set)
 
@@ -138,11 +155,17 @@ class Device:
     """The device itself: contexts and transfers. It outlives a crash of its driver."""
 
     name: str
+    pasid_bits: int = 20
     contexts: dict[int, Context] = field(factory=dict)
     transfers: dict[int, int] = field(factory=dict)
     """The ID of every transfer in flight."""
     started: int = 0
     """How many transfers were started so far."""
+
+    def fits(self, ioasid: int) -> None:
+        """Raise `PasidTooWide` for an ID that has more bits than the device's PASIDs."""
+        if ioasid >> self.pasid_bits:
+            raise PasidTooWide(self.name, ioasid, self.pasid_bits)
 
     def abort(self, ioasid: int) -> None:
         """Abort the transfers of an ID and forget its context."""
@@ -164,19 +187,24 @@ class _Drain:
 
 
 class Vdcm(Actor):
-    """The driver of one device, whose DMA goes through `iommu`."""
+    """The driver of one device, whose DMA goes through `iommu` with PASIDs of `pasid_bits`.
+
+    `hardware` is the device as it is, if a driver was there before; its `pasid_bits` count then.
+    """
 
     def __init__(
         self,
         device: str,
         iommu: Iommu,
-        *,
-        observer: HostObserver | None = None,
-        max_restarts: int = 3,
+        pasid_bits: int = 20,
+        hardware: Device | None = None,
+        **options: Unpack[ActorOptions],
     ) -> None:
-        super().__init__(f"vdcm:{check_name(device)}", observer=observer, max_restarts=max_restarts)
-        self.device = Device(device)
+        super().__init__(f"vdcm:{check_name(device)}", **options)
+        check_bits(pasid_bits)
+        self.device = Device(device, pasid_bits) if hardware is None else hardware
         self._iommu = iommu
+        self._told = SubscriberTable()
         self._drains: list[_Drain] = []
         self._stops: dict[int, list[Reply[Any]]] = {}
 
@@ -186,7 +214,7 @@ class Vdcm(Actor):
             kinds={EventKind.UNBIND, EventKind.FREE},
             priority=Priority.DEVICE,
             replay=restarted,
-            on_message=self.note_event,
+            wake=self.note_event,
         )
 
     async def on_start(self, *, restarted: bool) -> None:
@@ -209,48 +237,93 @@ class Vdcm(Actor):
     async def on_give_up(self, allocator: Session) -> None:
         """Reset the device: then nothing of what its holder references is programmed any more."""
         self.device.reset()
-        await super().on_give_up(allocator)
+        await self.evict_self(allocator)
 
-    async def on_message(self, message: Message) -> Any:
+    async def on_stop(self) -> None:
+        """Take no more work, and drain every context."""
+        for ioasid in tuple(self.device.contexts):
+            await self._drain(ioasid)
+
+    def is_clean(self) -> bool:
+        """Tell whether no context is left."""
+        return not self.device.contexts
+
+    async def on_forsaken(self, message: Message, answer: Any) -> None:
+        """Clear the context, or abort the transfer, that nobody knows of."""
+        match message:
+            case ProgramGuestPasid() if answer in self.device.contexts:
+                await self._drain(answer)
+            case StartDma() if answer in self.device.transfers:
+                ioasid = self.device.transfers.pop(answer)
+                self.device.contexts[ioasid].in_flight.discard(answer)
+                await self._clear_if_drained(ioasid)
+            case _:
+                pass
+
+    async def on_request(self, message: Message) -> Any:
         """Handle a `VdcmRequest`."""
         match message:
             case ProgramGuestPasid(sid, gpasid):
+                self.refuse_if_stopping()
                 ioasid = await self.session.find_by_spid(sid, gpasid, get=True)
-                return await self._program(ioasid, Context(sid, gpasid))
-            case ProgramPasid(ioasid, sid):
-                await self.session.get(ioasid, sid=sid)
-                return await self._program(ioasid, Context(sid, None))
-            case StartDma(ioasid, sid):
-                return self._start(ioasid, sid)
+                return await self._program(ioasid, Context(sid, gpasid, ioasid.generation))
+            case ProgramPasid(ioasid, process):
+                self.refuse_if_stopping()
+                return await self._program_process(ioasid, process)
+            case StartDma():
+                self.refuse_if_stopping()
+                return await self._start(message)
             case CompleteDma(transfer):
                 return await self._complete(transfer)
-            case StopDma(ioasid, sid):
+            case StopDma(ioasid, sid, process):
                 if sid is not None:
                     await self.session.find(ioasid, sid=sid)
-                self._context(ioasid)
+                self._context(ioasid, process)
                 self._stops.setdefault(ioasid, []).append(self.reply_later())
-                await self._stop(ioasid)
+                await self._drain(ioasid)
                 return LATER
             case _:
-                return await super().on_message(message)
+                return await super().on_request(message)
 
-    def _context(self, ioasid: int) -> Context:
+    def _context(self, ioasid: int, process: int | None) -> Context:
+        # One that is programmed for another process is none of the asker's.
         context = self.device.contexts.get(ioasid)
-        if context is None:
+        if context is None or context.process != process:
             raise NotProgrammed(self.device.name, ioasid)
+        if isinstance(ioasid, Ioasid) and ioasid.generation != context.generation:
+            raise StaleIoasid(ioasid, ioasid.generation, context.generation)
         return context
 
     async def _program(self, ioasid: int, context: Context) -> int:
-        if ioasid in self.device.contexts:
+        # With a reference, which is the context's from here on.
+        try:
+            self.device.fits(ioasid)
+            if ioasid in self.device.contexts:
+                raise AlreadyProgrammed(self.device.name, ioasid)
+        except IoasidError:
             await self.session.put(ioasid)
-            raise AlreadyProgrammed(self.device.name, ioasid)
+            raise
         self.device.contexts[ioasid] = context
         return ioasid
 
-    def _start(self, ioasid: int, sid: int | None) -> int:
+    async def _program_process(self, ioasid: int, process: int) -> int:
+        context = self.device.contexts.get(ioasid)
+        if context is not None and context.process == process:
+            self._context(ioasid, process)
+            if context.stopping:
+                raise ContextStopping(self.device.name, ioasid)
+            return ioasid
+        generation = (await self.session.find(ioasid)).generation
+        await self.session.get(ioasid, generation=generation)
+        return await self._program(ioasid, Context(None, None, generation, process))
+
+    async def _start(self, asked: StartDma) -> int:
         device = self.device
-        context = self._context(ioasid)
+        ioasid, sid = asked.ioasid, asked.sid
+        context = self._context(ioasid, asked.process)
         if sid is not None and sid != context.sid:
+            # A set that is gone is unknown for ever, whoever has the ID now.
+            await self.session.find_set(sid=sid)
             raise NotOfThisSet(ioasid, sid)
         if context.stopping:
             raise ContextStopping(device.name, ioasid)
@@ -272,7 +345,7 @@ class Vdcm(Actor):
             raise DmaFault(self.device.name, ioasid)
         return DmaLanded(transfer, ioasid, entry.owner)
 
-    async def _stop(self, ioasid: int) -> None:
+    async def _drain(self, ioasid: int) -> None:
         context = self.device.contexts[ioasid]
         if not context.stopping:
             context.stopping = True
@@ -300,7 +373,7 @@ class Vdcm(Actor):
         assert self.events is not None
         ended = await self._ended(message)
         for ioasid in ended:
-            await self._stop(ioasid)
+            await self._drain(ioasid)
         pending = {ioasid for ioasid in ended if ioasid in self.device.contexts}
         if pending:
             self.events.defer(message)
@@ -308,19 +381,23 @@ class Vdcm(Actor):
 
     async def _ended(self, message: Event | Resync) -> list[int]:
         contexts = self.device.contexts
+        self._told.update(message)
+        # A context of a later life was programmed after what this message tells of.
+        ended: list[int] = [
+            each
+            for each in ended_by(message)
+            if each in contexts and contexts[each].generation == each.generation
+        ]
         if isinstance(message, Event):
-            concerned = message.publisher is None and message.ioasid in contexts
-            return [message.ioasid] if concerned else []
-        ended = []
-        for each in message.ioasids:
-            context = contexts.get(each.ioasid)
-            if context is None:
+            return ended
+        for ioasid, context in contexts.items():
+            binding = self._told.bindings.get(ioasid)
+            bound = binding is not None and binding.spid == context.gpasid
+            life = self._told.lives.get(ioasid)
+            told = life is not None and life.generation == context.generation
+            if not told or context.gpasid is None or bound:
                 continue
-            if each.state is IoasidState.ACTIVE:
-                if context.gpasid is None or each.spid == context.gpasid:
-                    continue
-                # Unbound as of this tier, but a BIND may be on its way through the higher one.
-                if (await self.session.find(each.ioasid)).spid == context.gpasid:
-                    continue
-            ended.append(each.ioasid)
+            # Unbound as of this tier, but a BIND may be on its way through the higher one.
+            if (await self.session.find(ioasid)).spid != context.gpasid:
+                ended.append(ioasid)
         return ended

@@ -3,9 +3,11 @@
 import gc
 import tracemalloc
 from collections.abc import Callable
+from random import Random
 
 from benchmarks.measure import Figure, Plan, figure, require
 from ioasid.core import (
+    Acknowledge,
     Alloc,
     Allocated,
     Allocator,
@@ -13,10 +15,16 @@ from ioasid.core import (
     AllocSet,
     AttachData,
     AttachSpid,
+    Deliver,
     Free,
     Get,
+    OpenSession,
+    Priority,
     Released,
+    SessionOpened,
     SetRecord,
+    Subscribe,
+    Subscribed,
 )
 
 
@@ -67,7 +75,8 @@ def _bytes_of(build: Callable[[], Allocator]) -> int:
 
 def new_core(count: int) -> tuple[Allocator, int]:
     """Return an allocator with room for so many IDs, and the number of its one set."""
-    core = Allocator(count + 1)
+    # ID 0 is reserved, and a set has room for one ID at least.
+    core = Allocator(1 + max(count, 1))
     vm = core.handle(core.session, AllocSet("vm"))
     assert isinstance(vm, SetRecord)
     return core, vm.sid
@@ -77,7 +86,7 @@ def in_a_row(count: int) -> Allocator:
     """Return an allocator with IDs allocated one by one."""
     core, sid = new_core(count)
     for ioasid in range(1, count + 1):
-        require(Allocated(ioasid), core.handle(core.session, Alloc(sid)), "ID")
+        require(Allocated(ioasid, ioasid), core.handle(core.session, Alloc(sid)), "ID")
     core.drain()
     return core
 
@@ -92,10 +101,54 @@ def scattered(count: int) -> Allocator:
     return core
 
 
+def shuffled(count: int) -> Allocator:
+    """Return an allocator whose every second ID is allocated, in lives that began in no order."""
+    core, sid = new_core(2 * count)
+    core.handle(core.session, AllocMany(sid, 2 * count))
+    ioasids = list(range(1, 2 * count + 1, 2))
+    Random(0).shuffle(ioasids)
+    for generation, ioasid in enumerate(ioasids, 2):
+        require(Released(True), core.handle(core.session, Free(ioasid)), "answer")
+        require(Allocated(ioasid, generation), core.handle(core.session, Alloc(sid)), "ID")
+    for ioasid in range(2, 2 * count + 1, 2):
+        require(Released(True), core.handle(core.session, Free(ioasid)), "answer")
+    core.drain()
+    return core
+
+
+def bound(count: int) -> Allocator:
+    """Return an allocator with VMs of 100 IDs, each bound and at rest.
+
+    A holding subscriber of its VM's token at CPU was granted each, and a driver has a reference.
+    """
+    core = Allocator(1 + count)
+    kvm, driver = (_session(core, name) for name in ("kvm", "driver"))
+    for number in range(count // 100):
+        vm = core.handle(core.session, AllocSet(f"vm-{number}", 100))
+        assert isinstance(vm, SetRecord)
+        subscribe = Subscribe(token=vm.token, priority=Priority.CPU, hold=True)
+        assert isinstance(core.handle(kvm, subscribe), Subscribed)
+        for spid in range(100):
+            found = core.handle(core.session, Alloc(vm.sid))
+            assert isinstance(found, Allocated)
+            core.handle(core.session, AttachSpid(found.ioasid, spid))
+            core.handle(driver, Get(found.ioasid))
+            told = [each for each in core.drain() if isinstance(each, Deliver)]
+            messages = tuple((each.subscriptions[0], each.message.seq) for each in told)
+            core.handle(kvm, Acknowledge(messages))
+    return core
+
+
+def _session(core: Allocator, name: str) -> int:
+    opened = core.handle(core.session, OpenSession(name))
+    assert isinstance(opened, SessionOpened)
+    return opened.session
+
+
 def full(count: int) -> Allocator:
     """Return an allocator whose IDs have a spid, data, and two holders of a reference each."""
     core = in_a_row(count)
-    holders = [core.open_session(name).session for name in ("driver-1", "driver-2")]
+    holders = [_session(core, name) for name in ("driver-1", "driver-2")]
     for ioasid in range(1, count + 1):
         core.handle(core.session, AttachSpid(ioasid, ioasid + 1_000_000))
         core.handle(core.session, AttachData(ioasid, 0x7F00_0000_0000 + ioasid))

@@ -25,13 +25,29 @@ from benchmarks import report
 from benchmarks.asks import ask_concurrent, ask_sequential
 from benchmarks.calls import CALLS, core_calls
 from benchmarks.crowds import fanout_filtered
+from benchmarks.drivers import fair_driver
+from benchmarks.durable import (
+    checkpoint_pause,
+    durable_concurrent,
+    durable_sequential,
+    recovery,
+)
 from benchmarks.fanout import fanout, tiers
 from benchmarks.isolation import hung_subscriber, isolation
 from benchmarks.lookups import find_by_spid
 from benchmarks.measure import Figure, Lost, Plan
 from benchmarks.memory import full_ids, plain_ids
+from benchmarks.migration import migration
+from benchmarks.pauses import SCENES, pauses, references_flat
 from benchmarks.peers.compare import peer_asks, peer_fanout, peer_filtered, peers
-from benchmarks.snapshots import snapshot
+from benchmarks.recording import recorder
+from benchmarks.snapshots import restore_bound, snapshot
+from benchmarks.sockets import (
+    socket_concurrent,
+    socket_memory,
+    socket_sequential,
+    socket_stopped_reader,
+)
 
 ASYNCIO: Final = ("asyncio", "uvloop")
 EVERYWHERE: Final = ("asyncio", "uvloop", "trio")
@@ -57,10 +73,24 @@ BENCHMARKS: Final = (
     Benchmark(("fanout", "fanout_told", "fanout_staged", "fanout_staged_told"), ASYNCIO, fanout),
     Benchmark(("fanout_filtered",), ASYNCIO, fanout_filtered),
     Benchmark(("find_by_spid",), (NO_LOOP,), find_by_spid),
+    Benchmark(("migrate_1024",), (NO_LOOP,), migration),
+    Benchmark(tuple(SCENES), (NO_LOOP,), pauses),
+    Benchmark(("references_flat",), (NO_LOOP,), references_flat),
     Benchmark(("tiers",), ASYNCIO, tiers),
     Benchmark(("snapshot", "snapshot_bytes"), (NO_LOOP,), snapshot),
-    Benchmark(("isolation_p99", "isolation_throughput"), ASYNCIO, isolation),
+    Benchmark(("restore_bound",), (NO_LOOP,), restore_bound),
+    Benchmark(("isolation_p99", "isolation_throughput", "flood_recovery"), ASYNCIO, isolation),
     Benchmark(("hung_subscriber",), ASYNCIO, hung_subscriber),
+    Benchmark(("fair_driver",), ASYNCIO, fair_driver),
+    Benchmark(("durable_concurrent",), ASYNCIO, durable_concurrent),
+    Benchmark(("durable_sequential",), ASYNCIO, durable_sequential),
+    Benchmark(("checkpoint_pause",), ASYNCIO, checkpoint_pause),
+    Benchmark(("recovery", "recovery_plain"), ("asyncio",), recovery),
+    Benchmark(("recorder", "recorder_line"), ASYNCIO, recorder),
+    Benchmark(("socket_sequential",), ASYNCIO, socket_sequential),
+    Benchmark(("socket_concurrent",), ASYNCIO, socket_concurrent),
+    Benchmark(("socket_stopped_reader",), ASYNCIO, socket_stopped_reader),
+    Benchmark(("socket_memory", "socket_crowd", "socket_connects"), ASYNCIO, socket_memory),
 )
 PEERS: Final = (
     Benchmark(("peer_ask_fastest", "peer_ask_rest"), ASYNCIO, peer_asks),

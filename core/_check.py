@@ -7,7 +7,7 @@ a mistake in the caller, and the checks are exact so that nothing inside has to 
 from typing import Any, Final, NoReturn
 
 from ioasid.core._errors import InvalidArgument
-from ioasid.core._messages import INVALID_IOASID, Data, EventKind, Priority
+from ioasid.core._terms import INVALID_IOASID, Data, EventKind, IoasidRange, Priority, ReuseOrder
 
 __all__: list[str] = []
 
@@ -17,6 +17,9 @@ MAX_NUMBER: Final = 2**64 - 1
 MAX_NAME: Final = 255
 MAX_DATA: Final = 4096
 MAX_QUEUE: Final = 2**20
+MAX_PAGE: Final = 1000
+MAX_TIME: Final = 2.0**63
+"""Seconds that no wire could carry."""
 
 
 def refuse(argument: str, found: object, expected: str) -> NoReturn:
@@ -69,13 +72,15 @@ def name(value: Any, argument: str) -> str:
     refuse(argument, value, f"a str of 1 to {MAX_NAME} bytes as UTF-8")
 
 
-def data(value: Any) -> Data:
+def data(value: Any, argument: str = "data") -> Data:
     """Check private data: an int in -2^63..2^64-1 or a str of at most 4,096 bytes as UTF-8."""
     if type(value) is int and -(2**63) <= value < 2**64:
         return value
     if type(value) is str and _utf8_length(value) <= MAX_DATA:
         return value
-    refuse("data", value, f"an int in -2^63..2^64-1 or a str of at most {MAX_DATA} bytes as UTF-8")
+    refuse(
+        argument, value, f"an int in -2^63..2^64-1 or a str of at most {MAX_DATA} bytes as UTF-8"
+    )
 
 
 def kinds(value: Any) -> frozenset[EventKind]:
@@ -99,11 +104,47 @@ def priority(value: Any) -> Priority:
     refuse("priority", value, "a Priority")
 
 
+def order(value: Any) -> ReuseOrder:
+    """Check an order of reuse."""
+    if type(value) is ReuseOrder:
+        return value
+    refuse("order", value, "ReuseOrder.LOWEST or ReuseOrder.CYCLIC")
+
+
+def ranges(value: Any, argument: str = "ranges") -> list[tuple[int, int]]:
+    """Check ranges of IDs, a tuple of `IoasidRange`, ascending and without overlap."""
+    if type(value) is not tuple:
+        refuse(argument, value, "a tuple of IoasidRange")
+    found = []
+    end = -1
+    for each in value:
+        if type(each) is not IoasidRange:
+            refuse(argument, each, "a tuple of IoasidRange")
+        first: object = each.first
+        last: object = each.last
+        if type(first) is not int or type(last) is not int or not end < first <= last:
+            refuse(
+                argument, each, f"ascending ranges without overlap; the next begins at {end + 1}"
+            )
+        if last >= INVALID_IOASID:
+            refuse(argument, each, "IDs in 0..2^32-2 (2^32-1 is INVALID_IOASID)")
+        found.append((first, last))
+        end = last
+    return found
+
+
 def queue_size(value: Any) -> int:
     """Check a queue's bound: an int in 1..2^20."""
     if type(value) is int and 0 < value <= MAX_QUEUE:
         return value
     refuse("queue_size", value, "an int in 1..2^20")
+
+
+def page_size(value: Any) -> int:
+    """Check how much a page may hold: an int in 1..1,000."""
+    if type(value) is int and 0 < value <= MAX_PAGE:
+        return value
+    refuse("limit", value, f"an int in 1..{MAX_PAGE}")
 
 
 def seconds(value: Any, argument: str) -> float | None:
@@ -116,6 +157,13 @@ def seconds(value: Any, argument: str) -> float | None:
         except OverflowError:
             pass
     refuse(argument, value, "a number of seconds above 0, or None for never")
+
+
+def time(value: Any, argument: str) -> float:
+    """Check what a clock shows: a number of seconds in -2^63..2^63 without the ends."""
+    if type(value) in (float, int) and -MAX_TIME < value < MAX_TIME:
+        return float(value)
+    refuse(argument, value, "a number of seconds")
 
 
 def _utf8_length(value: str) -> int:

@@ -1,26 +1,33 @@
 """What the allocator wants done: its outbox, drained by whoever drives it.
 
 The core decides and never acts. After every batch of requests its driver drains the effects and
-carries them out in order; none of them can fail or has to wait.
+carries them out in order; none of them can fail or has to wait. They are messages like the rest,
+so they can be carried out at the far end of a socket.
 """
 
 from typing import TypeAlias
 
-from msgspec import Struct
+from ioasid.core._answers import Answer, Refused
+from ioasid.core._events import Event, Resync
+from ioasid.core._terms import Message
 
-from ioasid.core._messages import Event, Reply, Resync
-
-__all__ = ["Complete", "Deliver", "Effect", "End", "Withdraw"]
+__all__ = ["Begin", "Complete", "Deliver", "Effect", "End", "Output", "Withdraw"]
 
 
-class Deliver(Struct, frozen=True, gc=False):
-    """Append `message` to the queue of a subscription."""
+class Begin(Message, frozen=True):
+    """The subscription gets messages from here on, in the queue that came with its `Subscribe`."""
 
     subscription: int
+
+
+class Deliver(Message, frozen=True):
+    """Append `message` to the queue of each of these subscriptions: a tier, or a part of one."""
+
+    subscriptions: tuple[int, ...]
     message: Event | Resync
 
 
-class Withdraw(Struct, frozen=True, gc=False):
+class Withdraw(Message, frozen=True):
     """Drop all that a subscription's queue holds, except the message whose seq is `keep`.
 
     The subscriber lags: what is dropped will be part of its next `Resync`. `keep` is the message
@@ -32,7 +39,7 @@ class Withdraw(Struct, frozen=True, gc=False):
     keep: int | None
 
 
-class End(Struct, frozen=True, gc=False):
+class End(Message, frozen=True):
     """The subscription gets no more messages; `drained` says that what is queued still counts.
 
     It counts when the set of the subscription went, and not when the subscription was ended by a
@@ -43,12 +50,15 @@ class End(Struct, frozen=True, gc=False):
     drained: bool
 
 
-class Complete(Struct, frozen=True, gc=False):
-    """Answer the request that was handled with this `ticket`: what it waited for has happened."""
+class Complete(Message, frozen=True):
+    """Answer the request that waits with this `ticket`: what it waited for has happened."""
 
     ticket: int
-    reply: Reply
+    answer: Answer
 
 
-Effect: TypeAlias = Deliver | Withdraw | End | Complete
+Effect: TypeAlias = Begin | Deliver | Withdraw | End | Complete
 """Everything the outbox may hold."""
+
+Output: TypeAlias = Answer | Refused | Event | Resync | Effect
+"""Every message from the allocator."""

@@ -2,34 +2,44 @@
 
     IoasidError
     ├── InvalidRequest            EINVAL
-    │   ├── InvalidArgument, NotReferenced, NoSpid, QuotaBelowUse, NotReserved
+    │   ├── InvalidArgument, NotReferenced, NoSpid, QuotaBelowUse, LimitBelowUse, NotReserved
     ├── MalformedMessage          EBADMSG  bytes that are no message of this protocol
     ├── NotFound                  ENOENT
     │   ├── UnknownIoasid, UnknownSet, UnknownSpid, UnknownHolder, UnknownSubscription,
-    │   │   UnknownToken
+    │   │   UnknownToken, UnknownGroup, RangeNotReserved
     ├── AlreadyExists             EEXIST
-    │   ├── TokenInUse, SystemSetExists, SpidInUse, AlreadyBound, HolderLive, AlreadySubscribed
+    │   ├── TokenInUse, SystemSetExists, SpidInUse, AlreadyBound, HolderLive, AlreadySubscribed,
+    │   │   GroupExists
     ├── NotOfThisSet              EACCES   the ID belongs to another set
+    ├── HolderOfAnother           EACCES   the suspended holder belongs to another
     ├── Busy                      EBUSY
-    │   ├── SetFreePending, IoasidFreePending, CapacityInUse, DataTaken
+    │   ├── SetFreePending, SetFrozen, SetNotFrozen, IoasidFreePending, CapacityInUse,
+    │   │   DataTaken, RangeTaken, GroupNotEmpty
     ├── NoSpace                   ENOSPC
-    │   ├── CapacityExhausted, RangeFull
+    │   ├── CapacityExhausted, GroupExhausted, RangeFull
     ├── QuotaExceeded             EDQUOT
     ├── TooManyEvents             EAGAIN   16 events of this ID are under way
     ├── WouldDeadlock             EDEADLK  waiting for oneself
+    ├── StaleIoasid               ESTALE   the number is of another life
     ├── SessionEnded              ESTALE   the caller's session left, crashed or was evicted
+    ├── NotCommitted              EIO      the journal could not keep the request
+    │   ├── DiskFailed            EIO
+    │   ├── DiskFull              ENOSPC
+    │   ├── DiskReadOnly          EROFS
     └── AllocatorClosed           ESHUTDOWN
 
-The facts are attributes, the message is derived from them: what was asked, what was found,
-what to do. A request that is refused with one of these has changed nothing, and the allocator,
-the session and the subscription stay usable, except after `SessionEnded` (open a new session)
-and `AllocatorClosed` (open a new allocator).
+The facts are attributes, and the message is made of them and the one template of the class:
+what was asked and what was found, then what to do, or why it may be so. A request that is
+refused with one of these has changed nothing, and the allocator, the session and the
+subscription stay usable, except after `SessionEnded` (open a new session) and
+`AllocatorClosed` (open a new allocator).
 """
 
 import errno as _errno
+from reprlib import Repr
 from typing import ClassVar, Self
 
-from attrs import define
+from attrs import asdict, define
 
 __all__ = [
     "AllocatorClosed",
@@ -40,14 +50,23 @@ __all__ = [
     "CapacityExhausted",
     "CapacityInUse",
     "DataTaken",
+    "DiskFailed",
+    "DiskFull",
+    "DiskReadOnly",
+    "GroupExhausted",
+    "GroupExists",
+    "GroupNotEmpty",
     "HolderLive",
+    "HolderOfAnother",
     "InvalidArgument",
     "InvalidRequest",
     "IoasidError",
     "IoasidFreePending",
+    "LimitBelowUse",
     "MalformedMessage",
     "NoSpace",
     "NoSpid",
+    "NotCommitted",
     "NotFound",
     "NotOfThisSet",
     "NotReferenced",
@@ -55,12 +74,18 @@ __all__ = [
     "QuotaBelowUse",
     "QuotaExceeded",
     "RangeFull",
+    "RangeNotReserved",
+    "RangeTaken",
     "SessionEnded",
     "SetFreePending",
+    "SetFrozen",
+    "SetNotFrozen",
     "SpidInUse",
+    "StaleIoasid",
     "SystemSetExists",
     "TokenInUse",
     "TooManyEvents",
+    "UnknownGroup",
     "UnknownHolder",
     "UnknownIoasid",
     "UnknownSet",
@@ -71,17 +96,34 @@ __all__ = [
 ]
 
 
+_SHORT = Repr()
+_SHORT.maxlevel = 3
+_CONTAINERS = (dict, frozenset, list, set, tuple)
+
+
 def shown(value: object) -> str:
     """Return at most 60 characters of what a value says of itself, whatever it is."""
     try:
-        text = repr(value)
+        # One list may be in another many times over, and its repr without end.
+        short = type(value) in _CONTAINERS
+        text = str.__str__(_SHORT.repr(value) if short else repr(value))
     except Exception:  # noqa: BLE001 - a foreign repr may raise anything
         return "a value without a repr"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def type_name(kind: type) -> str:
+    """Return the name of a type, past its metaclass, which may be foreign."""
+    return str(type.__dict__["__name__"].__get__(kind))
+
+
 # Some numbers have a second name, which the field does not use.
-_NAMES = {**_errno.errorcode, _errno.EAGAIN: "EAGAIN", _errno.EDEADLK: "EDEADLK"}
+_NAMES = {
+    **_errno.errorcode,
+    _errno.EAGAIN: "EAGAIN",
+    _errno.EDEADLK: "EDEADLK",
+    _errno.EOPNOTSUPP: "EOPNOTSUPP",
+}
 
 
 @define
@@ -89,9 +131,11 @@ class IoasidError(Exception):
     """The root of every error that this project raises on purpose.
 
     `errno` is the number of the errno that the field uses for the case, `code` its name.
+    `template` is the message with the names of the facts in it.
     """
 
     errno: ClassVar[int] = _errno.EIO
+    template: ClassVar[str] = "the request failed"
 
     @property
     def code(self) -> str:
@@ -100,8 +144,8 @@ class IoasidError(Exception):
 
     @property
     def message(self) -> str:
-        """What was asked, what was found and what to do, in a sentence or two."""
-        return "the request failed"
+        """The template with the facts in it, put together whenever somebody asks."""
+        return self.template.format_map(asdict(self))
 
     def __str__(self) -> str:
         """The message with the errno's name in front."""
@@ -112,7 +156,7 @@ class IoasidError(Exception):
 class InvalidRequest(IoasidError):
     """EINVAL: the request makes no sense as it stands; the caller's mistake."""
 
-    errno: ClassVar[int] = _errno.EINVAL
+    errno = _errno.EINVAL
 
 
 @define
@@ -122,6 +166,7 @@ class InvalidArgument(InvalidRequest):
     `argument` names it, `found` shows what came (shortened), `expected` says what is accepted.
     """
 
+    template = "{argument} is {found}; pass {expected}"
     argument: str
     found: str
     expected: str
@@ -129,12 +174,7 @@ class InvalidArgument(InvalidRequest):
     @classmethod
     def of(cls, argument: str, value: object, expected: str) -> Self:
         """Make the error for a value, whatever it is; `found` shows it and its type."""
-        return cls(argument, f"{shown(value)} ({type(value).__name__})", expected)
-
-    @property
-    def message(self) -> str:
-        """The argument, what came and what is accepted."""
-        return f"{self.argument} is {self.found}; pass {self.expected}"
+        return cls(argument, f"{shown(value)} ({type_name(type(value))})", expected)
 
 
 @define
@@ -145,423 +185,516 @@ class NotReferenced(InvalidRequest):
     a holder's to put.
     """
 
+    template = (
+        "{holder} has no reference to put on IOASID {ioasid}; "
+        "a put matches a get of the same holder "
+        "(free drops the set's own, acknowledging drops a granted one)"
+    )
     holder: str
     ioasid: int
-
-    @property
-    def message(self) -> str:
-        """The holder and the ID it has nothing to put of."""
-        return (
-            f"{self.holder} has no reference to put on IOASID {self.ioasid}; a put matches a get "
-            f"of the same holder (free drops the set's own, acknowledging drops a granted one)"
-        )
 
 
 @define
 class NoSpid(InvalidRequest):
     """EINVAL: `detach_spid` on an ID that has no set-private ID."""
 
+    template = "IOASID {ioasid} has no spid to detach; attach_spid binds it"
     ioasid: int
-
-    @property
-    def message(self) -> str:
-        """The ID without a spid."""
-        return f"IOASID {self.ioasid} has no spid to detach; attach_spid binds it"
 
 
 @define
 class QuotaBelowUse(InvalidRequest):
     """EINVAL: `adjust_set` to a quota below what the set has allocated."""
 
+    template = (
+        "quota {quota} for set {sid} is below its {allocated} allocated IDs; "
+        "free some and wait for RECLAIM first"
+    )
     sid: int
     quota: int
     allocated: int
 
-    @property
-    def message(self) -> str:
-        """The quota asked for and the IDs that are allocated."""
-        return (
-            f"quota {self.quota} for set {self.sid} is below its {self.allocated} allocated IDs; "
-            f"free some and wait for RECLAIM first"
-        )
+
+@define
+class LimitBelowUse(InvalidRequest):
+    """EINVAL: `adjust_group` to a limit below what its sets and groups were given of it."""
+
+    template = (
+        "limit {limit} for group {group!r} is below the {used} that its sets and groups have; "
+        "shrink or free some first"
+    )
+    group: str
+    limit: int
+    used: int
 
 
 @define
 class NotReserved(InvalidRequest):
-    """EINVAL: `cancel_capacity` of more than is reserved."""
+    """EINVAL: `cancel_capacity` of more than `reserve_capacity` took.
 
+    Numbers that are reserved as such are not among `reserved`; `cancel_range` gives them back.
+    """
+
+    template = (
+        "asked to give back {asked} of {reserved} IDs that reserve_capacity took; "
+        "cancel that many at most"
+    )
     asked: int
     reserved: int
-
-    @property
-    def message(self) -> str:
-        """What was to be given back and what is reserved."""
-        return f"{self.asked} IDs to give back, {self.reserved} reserved; cancel that many at most"
 
 
 @define
 class MalformedMessage(IoasidError):
     """EBADMSG: bytes or an object that are no message of this protocol; the sender's mistake.
 
-    `direction` is "request", "answer", "snapshot" or "message", `reason` what was met.
+    `direction` is "request", "output", "answer", "snapshot" or "message", `reason` what was met.
     """
 
-    errno: ClassVar[int] = _errno.EBADMSG
+    errno = _errno.EBADMSG
+    template = "not a valid {direction}: {reason}"
     direction: str
     reason: str
-
-    @property
-    def message(self) -> str:
-        """The direction and what the decoder met."""
-        return f"not a valid {self.direction}: {self.reason}"
 
 
 @define
 class NotFound(IoasidError):
     """ENOENT: what the request names does not exist (any more)."""
 
-    errno: ClassVar[int] = _errno.ENOENT
+    errno = _errno.ENOENT
 
 
 @define
 class UnknownIoasid(NotFound):
     """ENOENT: the ID is not allocated: never was, or has been reclaimed."""
 
+    template = "IOASID {ioasid} is not allocated; it was never handed out or was reclaimed"
     ioasid: int
-
-    @property
-    def message(self) -> str:
-        """The ID that is not allocated."""
-        return f"IOASID {self.ioasid} is not allocated; it was never handed out or was reclaimed"
 
 
 @define
 class UnknownSet(NotFound):
     """ENOENT: there is no set of this number: never was, or it was destroyed."""
 
+    template = "there is no IOASID set {sid}; allocate one with alloc_set"
     sid: int
-
-    @property
-    def message(self) -> str:
-        """The set that does not exist."""
-        return f"there is no IOASID set {self.sid}; allocate one with alloc_set"
 
 
 @define
 class UnknownToken(NotFound):
     """ENOENT: no live set has this MM token."""
 
+    template = "no live set has the token {token!r}; allocate one with alloc_set"
     token: str
 
-    @property
-    def message(self) -> str:
-        """The token nobody has."""
-        return f"no live set has the token {self.token!r}; allocate one with alloc_set"
+
+@define
+class UnknownGroup(NotFound):
+    """ENOENT: there is no group of this name: never was, or it was freed."""
+
+    template = "there is no group {group!r}; allocate it with alloc_group"
+    group: str
+
+
+@define
+class RangeNotReserved(NotFound):
+    """ENOENT: `cancel_range` of numbers that are not all reserved; `ioasid` is the first such."""
+
+    template = (
+        "IOASID {ioasid} of [{low}, {high}] is not reserved; "
+        "cancel what reserve_range took, or a part of it"
+    )
+    low: int
+    high: int
+    ioasid: int
 
 
 @define
 class UnknownSpid(NotFound):
     """ENOENT: no ID of the set has this set-private ID."""
 
+    template = "spid {spid} maps to no IOASID of set {sid}; bind it with attach_spid"
     sid: int
     spid: int
-
-    @property
-    def message(self) -> str:
-        """The set and the spid that maps to nothing."""
-        return f"spid {self.spid} maps to no IOASID of set {self.sid}; bind it with attach_spid"
 
 
 @define
 class UnknownHolder(NotFound):
     """ENOENT: no holder of this name is live or suspended."""
 
+    template = "there is no holder named {name!r}, live or suspended; it left or never came"
     name: str
-
-    @property
-    def message(self) -> str:
-        """The name nobody bears."""
-        return f"there is no holder named {self.name!r}, live or suspended"
 
 
 @define
 class UnknownSubscription(NotFound):
     """ENOENT: the calling holder has no subscription of this number."""
 
+    template = "this holder has no subscription {subscription}; it ended or was never made"
     subscription: int
-
-    @property
-    def message(self) -> str:
-        """The subscription that does not exist."""
-        return f"this holder has no subscription {self.subscription}; it ended or was never made"
 
 
 @define
 class AlreadyExists(IoasidError):
     """EEXIST: what the request would create is there already."""
 
-    errno: ClassVar[int] = _errno.EEXIST
+    errno = _errno.EEXIST
 
 
 @define
 class TokenInUse(AlreadyExists):
     """EEXIST: another live set has this MM token."""
 
+    template = "token {token!r} belongs to set {sid}; free that, and wait until all of it is back"
     token: str
     sid: int
-
-    @property
-    def message(self) -> str:
-        """The token and the set that has it."""
-        return f"token {self.token!r} belongs to set {self.sid}; free that set first"
 
 
 @define
 class SystemSetExists(AlreadyExists):
     """EEXIST: the system set was allocated already; there is one per allocator."""
 
+    template = "the system set exists, as set {sid}; use it or adjust its quota"
     sid: int
-
-    @property
-    def message(self) -> str:
-        """The system set's number."""
-        return f"the system set exists, as set {self.sid}; use it or adjust its quota"
 
 
 @define
 class SpidInUse(AlreadyExists):
     """EEXIST: another ID of the set has this spid, perhaps one still in quarantine."""
 
+    template = "spid {spid} of set {sid} maps to IOASID {ioasid}; detach it first"
     sid: int
     spid: int
     ioasid: int
-
-    @property
-    def message(self) -> str:
-        """The spid, its set and the ID that has it."""
-        return f"spid {self.spid} of set {self.sid} maps to IOASID {self.ioasid}; detach it first"
 
 
 @define
 class AlreadyBound(AlreadyExists):
     """EEXIST: the ID has a spid; it is unbound before it is bound again."""
 
+    template = "IOASID {ioasid} is bound to spid {spid}; detach_spid it first"
     ioasid: int
     spid: int
-
-    @property
-    def message(self) -> str:
-        """The ID and the spid it has."""
-        return f"IOASID {self.ioasid} is bound to spid {self.spid}; detach_spid it first"
 
 
 @define
 class HolderLive(AlreadyExists):
     """EEXIST: a live session has this holder name."""
 
+    template = "holder {name!r} has a live session; close or evict it first"
     name: str
-
-    @property
-    def message(self) -> str:
-        """The name that is taken."""
-        return f"holder {self.name!r} has a live session; close or evict it first"
 
 
 @define
 class AlreadySubscribed(AlreadyExists):
     """EEXIST: the holder has a live subscription of this scope."""
 
+    template = (
+        "this holder subscribes to {scope} already, as subscription {subscription}; "
+        "use another session for a second one"
+    )
     scope: str
     subscription: int
 
-    @property
-    def message(self) -> str:
-        """The scope and the subscription that covers it."""
-        return (
-            f"this holder subscribes to {self.scope} already, as subscription "
-            f"{self.subscription}; use another session for a second one"
-        )
+
+@define
+class GroupExists(AlreadyExists):
+    """EEXIST: there is a group of this name, in whatever group it is."""
+
+    template = "there is a group {group!r}; adjust or free it, or choose another name"
+    group: str
+
+
+@define
+class HolderOfAnother(IoasidError):
+    """EACCES: a suspended holder of this name belongs to somebody else, with its references."""
+
+    errno = _errno.EACCES
+    template = (
+        "the suspended holder {name!r} belongs to another; take another name, or let whom it "
+        "belongs to come back"
+    )
+    name: str
 
 
 @define
 class NotOfThisSet(IoasidError):
     """EACCES: the request names a set, and the ID belongs to another one."""
 
-    errno: ClassVar[int] = _errno.EACCES
+    errno = _errno.EACCES
+    template = "IOASID {ioasid} does not belong to set {sid}; another set has it"
     ioasid: int
     sid: int
-
-    @property
-    def message(self) -> str:
-        """The ID and the set that does not own it."""
-        return f"IOASID {self.ioasid} does not belong to set {self.sid}"
 
 
 @define
 class Busy(IoasidError):
     """EBUSY: the state does not allow it now."""
 
-    errno: ClassVar[int] = _errno.EBUSY
+    errno = _errno.EBUSY
 
 
 @define
 class SetFreePending(Busy):
     """EBUSY: the set is being destroyed; it allocates nothing and its quota stands."""
 
+    template = "set {sid} is being freed; allocate a new set"
     sid: int
 
-    @property
-    def message(self) -> str:
-        """The set that is being destroyed."""
-        return f"set {self.sid} is being freed; allocate a new set"
+
+@define
+class SetFrozen(Busy):
+    """EBUSY: the set is FROZEN or INCOMING: its spids are kept, and nothing of it runs or changes.
+
+    `state` says which of the two.
+    """
+
+    template = (
+        "set {sid} is {state}, on its way from host to host; "
+        "thaw_set a frozen one or activate_set an incoming one first, or free it"
+    )
+    sid: int
+    state: str
+
+
+@define
+class SetNotFrozen(Busy):
+    """EBUSY: `export_set` of a set that is not frozen, or of which `running` IDs may still run."""
+
+    template = (
+        "set {sid} is {state} and a CPU or device may still run {running} of its IDs; "
+        "freeze_set it, and wait, before it is exported"
+    )
+    sid: int
+    state: str
+    running: int
 
 
 @define
 class IoasidFreePending(Busy):
     """EBUSY: the ID was freed and is in quarantine; put, find and a silent detach_spid are left."""
 
+    template = "IOASID {ioasid} is FREE_PENDING; only put and find are left until RECLAIM"
     ioasid: int
-
-    @property
-    def message(self) -> str:
-        """The ID that is in quarantine."""
-        return f"IOASID {self.ioasid} is FREE_PENDING; only put and find are left until RECLAIM"
 
 
 @define
 class CapacityInUse(Busy):
-    """EBUSY: `install_capacity` after the first set or reservation."""
+    """EBUSY: `install_capacity` after the first set, group or reservation."""
 
+    template = (
+        "the capacity of {capacity} is in use; "
+        "install another before the first set, group or reservation"
+    )
     capacity: int
-
-    @property
-    def message(self) -> str:
-        """The capacity that stands."""
-        return (
-            f"the capacity of {self.capacity} is in use; install another before the first set or "
-            f"reservation"
-        )
 
 
 @define
 class DataTaken(Busy):
     """EBUSY: the ID has private data; there is one value per ID."""
 
+    template = "IOASID {ioasid} has data; detach_data it first"
     ioasid: int
 
-    @property
-    def message(self) -> str:
-        """The ID whose data is taken."""
-        return f"IOASID {self.ioasid} has data; detach_data it first"
+
+@define
+class RangeTaken(Busy):
+    """EBUSY: `reserve_range` of numbers one of which, `ioasid`, is allocated or reserved."""
+
+    template = (
+        "IOASID {ioasid} of [{low}, {high}] is allocated or reserved; "
+        "leave it out, or wait for its RECLAIM"
+    )
+    low: int
+    high: int
+    ioasid: int
+
+
+@define
+class GroupNotEmpty(Busy):
+    """EBUSY: `free_group` of a group whose sets and groups have `used` IDs of its limit."""
+
+    template = (
+        "group {group!r} has given {used} IDs to its sets and groups; "
+        "free them and wait for the sets to go first"
+    )
+    group: str
+    used: int
 
 
 @define
 class NoSpace(IoasidError):
     """ENOSPC: the system cannot give what was asked for."""
 
-    errno: ClassVar[int] = _errno.ENOSPC
+    errno = _errno.ENOSPC
 
 
 @define
 class CapacityExhausted(NoSpace):
-    """ENOSPC: more was asked for than the system has available for sets and reservations."""
+    """ENOSPC: more was asked for than is available for sets, groups and reservations."""
 
+    template = (
+        "{asked} IDs asked for, {available} available beside what is set aside by quota, limit or "
+        "reservation; "
+        "free or shrink a set or group, or cancel a reservation"
+    )
     asked: int
     available: int
 
-    @property
-    def message(self) -> str:
-        """What was asked for and what is available."""
-        return (
-            f"{self.asked} IDs asked for, {self.available} available; free or shrink a set, "
-            f"or cancel a reservation"
-        )
+
+@define
+class GroupExhausted(NoSpace):
+    """ENOSPC: more was asked for than is left of a group's limit."""
+
+    template = (
+        "{asked} IDs asked for, group {group!r} has {left} left; "
+        "free or shrink what is in it, or adjust_group"
+    )
+    group: str
+    asked: int
+    left: int
 
 
 @define
 class RangeFull(NoSpace):
     """ENOSPC: the range has fewer free IDs than asked for."""
 
+    template = "no {count} free IDs in [{low}, {high}]; widen the range or free some"
     low: int
     high: int
     count: int
-
-    @property
-    def message(self) -> str:
-        """The range and how many IDs were asked for."""
-        return (
-            f"no {self.count} free IDs in [{self.low}, {self.high}]; widen the range or free some"
-        )
 
 
 @define
 class QuotaExceeded(IoasidError):
     """EDQUOT: the set's quota is spent; IDs in quarantine count against it."""
 
-    errno: ClassVar[int] = _errno.EDQUOT
+    errno = _errno.EDQUOT
+    template = (
+        "set {sid} has {allocated} of {quota} IDs and asked for {asked} more; "
+        "free some and wait for RECLAIM, or adjust_set"
+    )
     sid: int
     quota: int
     allocated: int
     asked: int
-
-    @property
-    def message(self) -> str:
-        """The set, its quota, what it has and what was asked for."""
-        return (
-            f"set {self.sid} has {self.allocated} of {self.quota} IDs and asked for {self.asked} "
-            f"more; free some and wait for RECLAIM, or adjust_set"
-        )
 
 
 @define
 class TooManyEvents(IoasidError):
     """EAGAIN: too many events of this ID are still on their way through the tiers."""
 
-    errno: ClassVar[int] = _errno.EAGAIN
+    errno = _errno.EAGAIN
+    template = (
+        "{in_flight} events of IOASID {ioasid} are in flight; "
+        "try again when its subscribers have acknowledged some"
+    )
     ioasid: int
-    under_way: int
-
-    @property
-    def message(self) -> str:
-        """The ID and the number of events under way."""
-        return (
-            f"{self.under_way} events of IOASID {self.ioasid} are under way; "
-            f"try again when its subscribers have acknowledged some"
-        )
+    in_flight: int
 
 
 @define
 class WouldDeadlock(IoasidError):
-    """EDEADLK: the caller would wait for a reclaim that waits for the caller.
+    """EDEADLK: the caller would wait for a reclaim or freeze that waits for the caller.
 
     `reason` says what the holder still has to do.
     """
 
-    errno: ClassVar[int] = _errno.EDEADLK
+    errno = _errno.EDEADLK
+    template = (
+        "{holder} would wait for IOASID {ioasid}, but {reason}; "
+        "ask without wait, or wait from another session"
+    )
     holder: str
     ioasid: int
     reason: str
 
-    @property
-    def message(self) -> str:
-        """The holder, the ID and what the holder still has to do."""
-        return (
-            f"{self.holder} would wait for the reclaim of IOASID {self.ioasid}, but {self.reason}; "
-            f"free without wait, or wait from another session"
-        )
+
+@define
+class StaleIoasid(IoasidError):
+    """ESTALE: the generation is that of another life of the ID; the caller has an old number.
+
+    The life that was meant is over: forget the number. Nobody was touched.
+    """
+
+    errno = _errno.ESTALE
+    template = (
+        "IOASID {ioasid} of generation {generation} is over, it lives as generation {current} now; "
+        "forget the old number"
+    )
+    ioasid: int
+    generation: int
+    current: int
 
 
 @define
 class SessionEnded(IoasidError):
     """ESTALE: the caller's session is over: it left, crashed or was evicted. Open a new one."""
 
-    errno: ClassVar[int] = _errno.ESTALE
+    errno = _errno.ESTALE
+    template = "session {session} has ended; open a new one with session(name)"
     session: int
 
-    @property
-    def message(self) -> str:
-        """The session that is over."""
-        return f"session {self.session} has ended; open a new one with session(name)"
+
+@define
+class NotCommitted(IoasidError):
+    """EIO: what was decided could not be kept, so it was not carried out; nobody's fault here.
+
+    Nothing has changed, whoever only looks is answered, and what changes something is tried again
+    when the next one asks.
+    """
+
+    errno = _errno.EIO
+
+
+@define
+class DiskFailed(NotCommitted):
+    """EIO: writing to the journal failed.
+
+    `path` is the journal's file and `reason` what the file system said. Nothing has changed, and
+    requests that only look go on.
+    """
+
+    errno = _errno.EIO
+    template = (
+        "the journal {path} could not keep the request ({reason}), so it was not carried out; "
+        "look after the disk, then ask again"
+    )
+    path: str
+    reason: str
+
+
+@define
+class DiskFull(NotCommitted):
+    """ENOSPC: the disk of the journal is full.
+
+    `path` is the journal's file and `reason` what the file system said. Nothing has changed, and
+    requests that only look go on.
+    """
+
+    errno = _errno.ENOSPC
+    template = (
+        "there is no room for the request in the journal {path} ({reason}), so it was not carried "
+        "out; make room on the disk, then ask again"
+    )
+    path: str
+    reason: str
+
+
+@define
+class DiskReadOnly(NotCommitted):
+    """EROFS: the journal can't be written.
+
+    `path` is the journal's file and `reason` what the file system said. Nothing has changed, and
+    requests that only look go on.
+    """
+
+    errno = _errno.EROFS
+    template = (
+        "the journal {path} can't be written ({reason}), so the request was not carried out; "
+        "make it writable, then ask again"
+    )
+    path: str
+    reason: str
 
 
 @define
@@ -571,10 +704,6 @@ class AllocatorClosed(IoasidError):
     `reason` says which. A request that was under way may or may not have been decided.
     """
 
-    errno: ClassVar[int] = _errno.ESHUTDOWN
+    errno = _errno.ESHUTDOWN
+    template = "the allocator {reason}; open a new one"
     reason: str
-
-    @property
-    def message(self) -> str:
-        """Why there is no allocator any more."""
-        return f"the allocator {self.reason}; open a new one"

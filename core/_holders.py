@@ -1,76 +1,74 @@
-"""The requests of holders: who joins, crashes, comes back and leaves."""
+"""Holders: who has sessions, and what is suspended when they crash; and who of them has an ID."""
 
-from ioasid.core import _check
-from ioasid.core._errors import HolderLive, UnknownHolder
-from ioasid.core._handlers import DONE, Handlers
-from ioasid.core._messages import (
-    CloseSession,
-    Evict,
-    OpenSession,
-    Reply,
-    SessionOpened,
-    SuspendSession,
-)
-from ioasid.core._records import Holder
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from ioasid.core._subscriptions import Subscription
 
 __all__: list[str] = []
 
 
-class Holders(Handlers):
-    """The handlers of sessions."""
+@define(eq=False)
+class Holder:
+    """A named session of a caller, or the suspended rest of one."""
 
-    def join(self, name: str) -> SessionOpened:
-        """Let the holder `name` join or come back."""
-        tables = self._tables
-        holder = tables.holders.get(_check.name(name, "name"))
-        if holder is not None and holder.session is not None:
-            raise HolderLive(name)
-        session = tables.next_session
-        tables.next_session += 1
-        resumed = holder is not None
-        if holder is None:
-            holder = tables.holders[name] = Holder(name, session)
-        holder.session = session
-        tables.sessions[session] = holder
-        references = tuple(sorted(holder.references.items()))
-        return SessionOpened(session, resumed, references)
+    name: str
+    session: int | None
+    since: float = 0.0
+    """When its session was opened, or when it was suspended."""
+    references: dict[int, int] = field(factory=dict)
+    """Taken by `get`, per IOASID."""
+    owner: int | None = None
+    """Whom it belongs to, if anybody said so when it was created."""
+    leaving: bool = False
+    """It is gone, and is here until all that it had has been let go of."""
+    subscriptions: "dict[tuple[int | None, str | None], Subscription]" = field(factory=dict)
+    """By scope: (sid, token)."""
 
-    def open_session(self, _: Holder, request: OpenSession) -> Reply:
-        """Let a holder join or come back; whoever asks speaks for it."""
-        return self.join(request.name)
 
-    def close_session(self, holder: Holder, _: CloseSession) -> Reply:
-        """Let the holder leave."""
-        self._remove_holder(holder)
-        return DONE
+FEW: Final = 8
+"""As many in a tuple cost less than in a dict, to keep and to look through."""
 
-    def suspend_session(self, holder: Holder, _: SuspendSession) -> Reply:
-        """Suspend a holder that crashed, or let it leave if nothing of it can be in use."""
-        subscriptions = holder.subscriptions.values()
-        if not holder.references and not any(each.hold for each in subscriptions):
-            self._remove_holder(holder)
-            return DONE
-        for subscription in subscriptions:
-            self._notifier.suspend(subscription)
-        assert holder.session is not None, "it is the session that asks"
-        del self._tables.sessions[holder.session]
-        holder.session = None
-        return DONE
+Crowd: TypeAlias = tuple[Holder, ...] | dict[Holder, int]
+"""Who has an ID, and how often: some of them twice in a tuple, or many, each with a number.
 
-    def evict(self, _: Holder, request: Evict) -> Reply:
-        """Let another holder, or the one that asks, go for good."""
-        holder = self._tables.holders.get(_check.name(request.name, "name"))
-        if holder is None:
-            raise UnknownHolder(request.name)
-        self._remove_holder(holder)
-        return DONE
+Most IDs have a few holders, of which a tuple is the smallest form. To join or leave a crowd costs
+the same however large it is.
+"""
 
-    def _remove_holder(self, holder: Holder) -> None:
-        tables = self._tables
-        for subscription in tuple(holder.subscriptions.values()):
-            self._notifier.leave(subscription, drained=False)
-        self._life.drop_references(holder)
-        if holder.session is not None:
-            del tables.sessions[holder.session]
-        del tables.holders[holder.name]
-        self._life.settle()
+
+def joined(crowd: Crowd, one: Holder) -> Crowd:
+    """Return a crowd with one more; the one that was given is not used any more."""
+    if type(crowd) is tuple:
+        if len(crowd) < FEW:
+            return (*crowd, one)
+        crowd = dict(how_often(crowd))
+    assert type(crowd) is dict
+    crowd[one] = crowd.get(one, 0) + 1
+    return crowd
+
+
+def without(crowd: Crowd, one: Holder) -> Crowd:
+    """Return a crowd with one less, once if it is there more often; as `joined`."""
+    if type(crowd) is tuple:
+        index = crowd.index(one)
+        return crowd[:index] + crowd[index + 1 :]
+    assert type(crowd) is dict
+    if crowd[one] > 1:
+        crowd[one] -= 1
+    else:
+        del crowd[one]
+    return crowd or ()
+
+
+def how_often(crowd: Crowd) -> Iterable[tuple[Holder, int]]:
+    """Return who is in a crowd and how often, each once."""
+    if type(crowd) is dict:
+        return crowd.items()
+    counts: dict[Holder, int] = {}
+    for each in crowd:
+        counts[each] = counts.get(each, 0) + 1
+    return counts.items()

@@ -11,42 +11,30 @@ event before has acknowledged it, and who matches is decided then. The rules of 
   below must not learn of it from a Resync before, and who joins one of them until then is
   offered all that the Resync did not show. A bind and its unbind that both wait for nothing but
   their last acknowledgements cancel out and leave, as does a publisher's own event: they change
-  nothing that a Resync shows, and the chain stays short however long a subscriber hangs.
+  nothing that a Resync shows, and the chain stays short however long a subscriber hangs. The
+  unbind that an ID ended with stays until the CPUs and devices acknowledged it: a freeze has to
+  see that.
 
 Nothing here waits or fails. A subscriber that lags is folded into a Resync that is made when it
-comes back, so an event costs the same however far behind anybody is. (docs/
-explanation.md, Tiers)
+comes back, so an event costs the same however far behind anybody is. (docs/explanation.md, Tiers)
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from attrs import define
 
-from ioasid.core._effects import Deliver, End, Withdraw
-from ioasid.core._messages import (
-    Data,
-    Event,
-    EventKind,
-    IoasidState,
-    LiveIoasid,
-    Resync,
-)
-from ioasid.core._records import (
-    BIND,
-    LAST_TIER,
-    NO_TIER,
-    NOBODY,
-    UNBIND,
-    IoasidSet,
-    Lapse,
-    Record,
-    Route,
-    Stage,
-    Subscription,
-    Tables,
-    ioasids_of,
-    without,
-)
+from ioasid.core._effects import Begin, Deliver, End, Withdraw
+from ioasid.core._events import Event
+from ioasid.core._grants import drop_grant, end_unseen, grant_all
+from ioasid.core._ioasid_records import Record
+from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._resyncs import call_off, relist
+from ioasid.core._routes import DEVICE_TIER, LAST_TIER, NO_TIER, NOBODY, Route
+from ioasid.core._stages import Stage
+from ioasid.core._subscriptions import Fold, Subscription
+from ioasid.core._tables import Tables
+from ioasid.core._terms import ALLOC, BIND, UNBIND, Data, EventKind
+from ioasid.core._work import LettingGo, LookingAgain
 
 __all__: list[str] = []
 
@@ -93,13 +81,15 @@ class Notifier:
         number = subscription.number
         if subscription.token is not None:
             tables.token_subscriptions.setdefault(subscription.token, {})[number] = subscription
-        if subscription.token is None and subscription.sid is None:
+        if subscription.everywhere:
             tables.system_subscriptions[number] = subscription
             tables.routes_version += 1
         else:
             for owner in tables.in_scope(subscription):
                 owner.subscriptions[number] = subscription
                 owner.routes.clear()
+        # What nobody had yet to reach may have somebody to reach again.
+        self._reconsider(subscription)
 
     def leave(self, subscription: Subscription, *, drained: bool) -> None:
         """End a subscription: it acknowledges everything and drops what it was granted."""
@@ -112,39 +102,105 @@ class Notifier:
                 del tables.token_subscriptions[subscription.token]
         if tables.system_subscriptions.pop(number, None) is not None:
             tables.routes_version += 1
-        scope = tables.in_scope(subscription)
-        for owner in scope:
-            owner.subscriptions.pop(number, None)
-            owner.routes.clear()
-        del tables.subscriptions[number]
+        else:
+            for owner in tables.in_scope(subscription):
+                owner.subscriptions.pop(number, None)
+                owner.routes.clear()
         del subscription.holder.subscriptions[subscription.sid, subscription.token]
+        call_off(tables, subscription)
         tables.lagging.pop(number, None)
-        self._acknowledge_stages(subscription, self._pending_stages(subscription))
-        for binding in tuple(subscription.grants):
-            self._drop_grant(subscription, binding)
+        subscription.leaving = True
+        if subscription.folded or subscription.outstanding or subscription.grants:
+            subscription.deal(subscription.take_stages(), subscription.grants)
+        subscription.deferred.clear()
+        subscription.unseen.clear()
+        subscription.missed.clear()
+        subscription.folded_since = None
+        subscription.resync_due = False
+        self._let_go(subscription)
         # Where it was the last of its tier, the events behind one need not wait any longer.
-        for owner in scope:
-            for ioasid in owner.records.keys() & tables.chained.keys():
-                tables.unsettled[ioasid] = tables.chained[ioasid]
+        self._reconsider(subscription)
         if subscription.attached:
             subscription.attached = False
             tables.outbox.append(End(number, drained))
 
+    def _reconsider(self, subscription: Subscription) -> None:
+        # Who is told of the events under way in a scope has changed.
+        tables = self._tables
+        chained = tables.chained
+        everywhere = subscription.everywhere
+        scope = () if everywhere else tables.in_scope(subscription)
+        if everywhere or scope:
+            looked_at = len(chained)
+            if scope:
+                looked_at = min(looked_at, len(scope[0].records))
+            if looked_at > tables.part:
+                self._look_again()
+                return
+        if everywhere:
+            tables.unsettled.update(chained)
+        for owner in scope:
+            for ioasid in owner.records.keys() & chained.keys():
+                tables.unsettled[ioasid] = chained[ioasid]
+
+    def _look_again(self) -> None:
+        tables = self._tables
+        for item in (*tables.begun, *tables.work):
+            if type(item) is LookingAgain:
+                item.word = 0
+                return
+        tables.begun.append(LookingAgain())
+
+    def _let_go(self, subscription: Subscription) -> None:
+        tables = self._tables
+        for item in (*tables.begun, *tables.work):
+            if type(item) is LettingGo and item.subscription is subscription:
+                item.order = None
+                return
+        tables.begun.append(LettingGo(subscription))
+
     # -- emitting -----------------------------------------------------------------------------
 
     def tell_all(
-        self, owner: IoasidSet, kind: EventKind, ioasid: int, spid: int | None, data: Data | None
+        self,
+        owner: IoasidSet,
+        kind: EventKind,
+        ioasid: int,
+        generation: int,
+        spid: int | None,
+        data: Data | None,
     ) -> None:
         """Emit an event that needs no order among its subscribers: ALLOC or RECLAIM."""
         tables = self._tables
         tables.seq += 1
+        if tables.relistings:
+            relist(tables, owner, ioasid, ioasid)
         route = self.route(owner, kind)
-        if route is NOBODY:
+        if route is NOBODY or _changes_nothing(route):
             return
-        event = Event(tables.seq, kind, ioasid, owner.sid, owner.token, spid, data)
+        event = Event(
+            tables.seq, kind, ioasid, owner.sid, owner.token, spid, data, None, generation
+        )
         for tier in route.tiers:
             if tier:
                 self._offer(tier, event, None)
+
+    def tell_all_of(
+        self, owner: IoasidSet, ranges: Iterable[tuple[int, int]], generation: int
+    ) -> None:
+        """Emit the ALLOC of many plain IDs, as `tell_all` does for each."""
+        tables = self._tables
+        route = self.route(owner, ALLOC)
+        told = [each for tier in route.tiers for each in tier.values()]
+        for first, last in ranges:
+            if tables.relistings:
+                relist(tables, owner, first, last)
+            for ioasid in range(first, last + 1):
+                if all(each.folded_since is not None for each in told):
+                    # For whoever lags there is nothing to note of one more.
+                    tables.seq += last - ioasid + 1
+                    break
+                self.tell_all(owner, ALLOC, ioasid, generation, None, None)
 
     def stage(
         self, record: Record, kind: EventKind, spid: int | None, publisher: str | None
@@ -162,8 +218,17 @@ class Notifier:
         if route is NOBODY and not record.chain:
             return seq
         owner = record.owner
+        generation = tables.space.generation(record.ioasid)
         event = Event(
-            seq, kind, record.ioasid, owner.sid, owner.token, spid, record.data, publisher
+            seq,
+            kind,
+            record.ioasid,
+            owner.sid,
+            owner.token,
+            spid,
+            record.data,
+            publisher,
+            generation,
         )
         binding = None if publisher is not None else seq if begins else record.binding
         if not record.chain:
@@ -173,14 +238,14 @@ class Notifier:
         tables.unsettled[record.ioasid] = record
         if begins and route.holds:
             for tier in route.tiers:
-                self._grant_all(tier, record, seq)
+                grant_all(tables, tier, record, seq)
         return seq
 
-    def under_way(self, record: Record) -> int:
+    def in_flight(self, record: Record) -> int:
         """Return how many events of an ID have yet to be offered to their last tier."""
-        return self._under_way(record.chain)
+        return self._in_flight(record.chain)
 
-    def _under_way(self, chain: Sequence[Stage]) -> int:
+    def _in_flight(self, chain: Sequence[Stage]) -> int:
         return sum(self._has_left(stage, LAST_TIER) for stage in chain)
 
     def advance(self, record: Record) -> None:
@@ -188,7 +253,7 @@ class Notifier:
         chain = record.chain
         assert chain, "an ID without events has nothing to offer"
         for index, stage in enumerate(chain):
-            if index and stage.reach < 0 and self._under_way(chain[:index]):
+            if index and stage.reach < 0 and self._in_flight(chain[:index]):
                 break
             self._advance_stage(chain, index)
         if len(chain) > 1 or chain[0].event.publisher is not None:
@@ -212,9 +277,10 @@ class Notifier:
                 for each in chain[:index]:
                     each.reach = max(each.reach, tier)
             stage.reach = tier
+            stage.offered_at = self._tables.now
             stage.waiting = route.tiers[tier].copy()
             if route.holds and stage.event.kind is BIND and stage.binding is not None:
-                self._grant_all(stage.waiting, stage.record, stage.binding)
+                grant_all(self._tables, stage.waiting, stage.record, stage.binding)
             self._offer(route.tiers[tier], stage.event, stage)
 
     def _has_left(self, stage: Stage, tier: int) -> bool:
@@ -233,12 +299,33 @@ class Notifier:
             if stage.event.publisher is not None:
                 self.forget(chain[index : index + 1])
                 del chain[index]
-            elif index and stage.event.kind is UNBIND and chain[index - 1].event.kind is BIND:
+            elif (
+                index
+                and stage.event.kind is UNBIND
+                and chain[index - 1].event.kind is BIND
+                and not self._is_watched(chain, index)
+            ):
                 self.forget(chain[index - 1 : index + 1])
                 del chain[index - 1 : index + 1]
                 index -= 1
             else:
                 index += 1
+
+    def _is_watched(self, chain: list[Stage], index: int) -> bool:
+        # Who freezes the set has to see when the CPUs and devices are done with its last unbind.
+        waited = any(each.tier <= DEVICE_TIER for each in chain[index].waiting.values())
+        return waited and all(each.binding is None for each in chain[index + 1 :])
+
+    def is_running(self, record: Record) -> bool:
+        """Tell whether a CPU or device may have yet to stop what an ID that is unbound does."""
+        for stage in record.chain:
+            if stage.ends_binding:
+                route = self.route(record.owner, stage.event.kind)
+                if route.following[stage.reach + 1] <= DEVICE_TIER or any(
+                    each.tier <= DEVICE_TIER for each in stage.waiting.values()
+                ):
+                    return True
+        return False
 
     def forget(self, stages: Iterable[Stage]) -> None:
         """Let nothing wait for these stages any more."""
@@ -247,30 +334,13 @@ class Notifier:
                 subscription.folded.pop(stage.event.seq, None)
             stage.waiting = {}
 
-    # -- grants -------------------------------------------------------------------------------
-
-    def _grant_all(self, tier: dict[int, Subscription], record: Record, binding: int) -> None:
-        for subscription in tier.values():
-            if subscription.hold:
-                self._grant(subscription, record, binding)
-
-    def _grant(self, subscription: Subscription, record: Record, binding: int) -> None:
-        if binding not in subscription.grants:
-            subscription.grants[binding] = record
-            record.granted += (subscription.holder,)
-
-    def _drop_grant(self, subscription: Subscription, binding: int) -> None:
-        record = subscription.grants.pop(binding, None)
-        if record is not None:
-            record.granted = without(record.granted, subscription.holder)
-            self._tables.unsettled[record.ioasid] = record
-
     # -- queues -------------------------------------------------------------------------------
 
     def _offer(self, tier: dict[int, Subscription], event: Event, stage: Stage | None) -> None:
         tables = self._tables
         seq = event.seq
         offer = (tables.now, stage)
+        told = []
         for subscription in tier.values():
             outstanding = subscription.outstanding
             # One is in the subscriber's hands, and as many in its queue as may be.
@@ -280,7 +350,12 @@ class Notifier:
             if not outstanding:
                 tables.lagging[subscription.number] = subscription
             outstanding[seq] = offer
-            tables.outbox.append(Deliver(subscription.number, event))
+            told.append(subscription.number)
+        if told:
+            tables.outbox.append(Deliver(tuple(told), event))
+            if stage is not None and stage.binding == seq:
+                for number in told:
+                    tier[number].unseen.discard(seq)
 
     def _offer_to_lagging(self, subscription: Subscription, seq: int, stage: Stage | None) -> None:
         if stage is None and subscription.folded_since is not None:
@@ -289,25 +364,32 @@ class Notifier:
         tables.lagging[subscription.number] = subscription
         if not subscription.resync_due:
             self._fold_queue(subscription)
+        if stage is not None and (subscription.unseen or subscription.listed):
+            end_unseen(tables, subscription, stage)
         self._fold(subscription, seq, tables.now, stage)
 
     def _fold(
-        self, subscription: Subscription, seq: int, offered: float, entry: Stage | Lapse | None
+        self, subscription: Subscription, seq: int, offered: float, entry: Stage | Fold | None
     ) -> None:
         since = subscription.folded_since
         # What a subscriber that crashes had in its hands is older than what it missed before.
         if since is None or offered < since[1]:
             subscription.folded_since = (seq, offered)
-        if isinstance(entry, Lapse):
-            subscription.folded.update(
-                (number, stage) for number, stage in entry.folded.items() if stage.waiting
-            )
-        elif entry is not None and subscription.number in entry.waiting:
-            subscription.folded[seq] = entry
+        if isinstance(entry, Fold):
+            # There may be many, and often there are no others.
+            folded = {number: stage for number, stage in entry.folded.items() if stage.waiting}
+            folded.update(subscription.folded)
+            subscription.folded = folded
+            subscription.missed.update(entry.stale)
+        elif entry is not None:
+            if subscription.number in entry.waiting:
+                subscription.folded[seq] = entry
+            binding = None if entry.event.kind is BIND else entry.binding
+            if binding is not None and binding in subscription.grants:
+                subscription.missed.add(binding)
 
     def _fold_queue(self, subscription: Subscription) -> None:
-        # The first that was not set aside is, or is about to be, in the subscriber's hands.
-        keep = next((s for s in subscription.outstanding if s not in subscription.deferred), None)
+        keep = subscription.in_hands
         for seq, (offered, entry) in tuple(subscription.outstanding.items()):
             if seq != keep and seq not in subscription.deferred:
                 del subscription.outstanding[seq]
@@ -323,6 +405,7 @@ class Notifier:
             self._fold(subscription, seq, offered, entry)
         subscription.outstanding.clear()
         subscription.deferred.clear()
+        call_off(self._tables, subscription)
         subscription.resync_due = True
         subscription.attached = False
         self._tables.outbox.append(End(subscription.number, drained=False))
@@ -330,136 +413,53 @@ class Notifier:
     def attach(self, subscription: Subscription, *, resync: bool) -> None:
         """Let a subscriber begin, or come back; with `resync` a Resync is its first message."""
         subscription.attached = True
+        self._tables.outbox.append(Begin(subscription.number))
         if resync:
             subscription.resync_due = True
-            self.resync_if_back(subscription)
+            self._tables.returning.append(subscription)
 
     def defer(self, subscription: Subscription, seq: int) -> None:
-        """Note that the subscriber came back and keeps this message. Call `resync_if_back` next."""
+        """Note that the subscriber came back and keeps this message."""
         if seq in subscription.outstanding:
-            subscription.deferred.add(seq)
+            subscription.deferred[seq] = self._tables.now
+        self._tables.returning.append(subscription)
 
-    def acknowledge(self, subscription: Subscription, seq: int) -> None:
-        """Note that the subscriber dealt with a message; one not outstanding is ignored.
+    def acknowledge(self, messages: Iterable[tuple[Subscription, int]]) -> None:
+        """Note who dealt with which message, by seq; one not outstanding is ignored."""
+        tables = self._tables
+        for subscription, seq in messages:
+            if subscription.resync_due:
+                tables.returning.append(subscription)
+            outstanding = subscription.outstanding
+            offer = outstanding.pop(seq, None)
+            if offer is None:
+                continue
+            if subscription.deferred:
+                subscription.deferred.pop(seq, None)
+            if not outstanding and subscription.folded_since is None:
+                tables.lagging.pop(subscription.number, None)
+            entry = offer[1]
+            if entry is None:
+                continue
+            if isinstance(entry, Stage):
+                self.let_go_of(subscription, entry)
+            elif entry.folded or entry.stale:
+                subscription.deal(entry.folded, entry.stale)
+                self._let_go(subscription)
 
-        Settle what it set free, then call `resync_if_back`.
-        """
-        outstanding = subscription.outstanding
-        offer = outstanding.pop(seq, None)
-        if offer is None:
-            return
-        if subscription.deferred:
-            subscription.deferred.discard(seq)
-        entry = offer[1]
-        if isinstance(entry, Stage):
-            self._acknowledge_stage(subscription, entry)
-        elif entry is not None:
-            self._acknowledge_stages(subscription, entry.folded.values())
-            for binding in entry.stale:
-                self._drop_grant(subscription, binding)
-        if not outstanding:
-            self._tables.lagging.pop(subscription.number, None)
-
-    def _acknowledge_stages(self, subscription: Subscription, stages: Iterable[Stage]) -> None:
-        for stage in stages:
-            self._acknowledge_stage(subscription, stage)
-
-    def _acknowledge_stage(self, subscription: Subscription, stage: Stage) -> None:
+    def let_go_of(self, subscription: Subscription, stage: Stage) -> None:
+        """Let an event no longer wait for a subscriber, and end the grant that ends with it."""
         if subscription.grants and stage.binding is not None and stage.event.kind is not BIND:
-            self._drop_grant(subscription, stage.binding)
+            drop_grant(self._tables, subscription, stage.binding)
         waiting = stage.waiting
         if waiting.pop(subscription.number, None) is not None and not waiting:
             self._tables.unsettled[stage.record.ioasid] = stage.record
 
-    def _pending_stages(self, subscription: Subscription) -> Iterable[Stage]:
-        pending = dict(subscription.folded)
-        for seq, (_, entry) in subscription.outstanding.items():
-            if isinstance(entry, Lapse):
-                pending.update(entry.folded)
-            elif entry is not None:
-                pending[seq] = entry
-        return pending.values()
 
-    # -- Resync -------------------------------------------------------------------------------
-
-    def resync_if_back(self, subscription: Subscription) -> None:
-        """Give a subscriber that lagged its Resync, if its queue is empty and has room for it."""
-        unacknowledged = len(subscription.outstanding)
-        if (
-            not subscription.resync_due
-            or not subscription.attached
-            or unacknowledged > len(subscription.deferred)
-            # Who sets everything aside gets no more before it acknowledged some of it.
-            or unacknowledged > subscription.queue_size
-        ):
-            return
-        tables = self._tables
-        tables.seq += 1
-        shown: set[int] = set()
-        ioasids = tuple(
-            self._live_ioasid(subscription, owner, ioasid, shown)
-            for owner in tables.in_scope(subscription)
-            for ioasid in ioasids_of(owner)
-        )
-        lapse = Lapse(subscription.folded, self.stale_grants(subscription, shown))
-        since = subscription.folded_since
-        subscription.outstanding[tables.seq] = (since[1] if since else tables.now, lapse)
-        subscription.folded = {}
-        subscription.folded_since = None
-        subscription.resync_due = False
-        tables.lagging[subscription.number] = subscription
-        tables.outbox.append(Deliver(subscription.number, Resync(tables.seq, ioasids)))
-
-    def _live_ioasid(
-        self, subscription: Subscription, owner: IoasidSet, ioasid: int, shown: set[int]
-    ) -> LiveIoasid:
-        record = owner.records.get(ioasid)
-        if record is None:
-            return LiveIoasid(ioasid, owner.sid, owner.token, IoasidState.ACTIVE, None, None)
-        state, spid, binding = self.visible(record, subscription.tier)
-        if binding is not None and subscription.hold:
-            shown.add(binding)
-            self._grant(subscription, record, binding)
-        return LiveIoasid(ioasid, owner.sid, owner.token, state, spid, record.data)
-
-    def visible(self, record: Record, tier: int) -> tuple[IoasidState, int | None, int | None]:
-        """Return an ID's state, spid and binding as of the last event offered to a tier."""
-        for stage in record.chain:
-            if stage.reach < tier and stage.event.publisher is None:
-                # The state before an event can be read off it.
-                if stage.event.kind is BIND:
-                    return IoasidState.ACTIVE, None, None
-                return IoasidState.ACTIVE, stage.event.spid, stage.binding
-        if record.free_pending:
-            return IoasidState.FREE_PENDING, record.spid, None
-        return IoasidState.ACTIVE, record.spid, record.binding
-
-    def stale_grants(
-        self, subscription: Subscription, shown: Collection[int | None]
-    ) -> tuple[int, ...]:
-        """Return the bindings that were granted to a subscriber and that nothing ends any more.
-
-        A grant outlives a Resync if its binding is among what that has `shown`, or if the
-        binding's BIND has yet to be offered, or if its end is in the subscriber's hands and will be
-        acknowledged.
-        """
-        in_hand: set[int | None] = set()
-        for _, entry in subscription.outstanding.values():
-            if isinstance(entry, Lapse):
-                in_hand.update(entry.stale)
-            stages = entry.folded.values() if isinstance(entry, Lapse) else (entry,)
-            in_hand.update(
-                stage.binding
-                for stage in stages
-                if stage is not None and stage.event.kind is not BIND
-            )
-        return tuple(
-            binding
-            for binding, record in sorted(subscription.grants.items())
-            if binding not in shown
-            and binding not in in_hand
-            and not any(
-                stage.event.seq == binding and stage.reach < subscription.tier
-                for stage in record.chain
-            )
-        )
+def _changes_nothing(route: Route) -> bool:
+    # Whether everybody lags already: one event more that nobody acknowledges is not even made.
+    for tier in route.tiers:
+        for each in tier.values():
+            if each.folded_since is None or not each.resync_due:
+                return False
+    return True

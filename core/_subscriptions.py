@@ -1,160 +1,113 @@
-"""The requests of subscribers, and the figures on those that lag."""
+"""Subscriptions: who is told, and what it has yet to acknowledge."""
 
-from typing import Any, Final
+from collections.abc import Iterable
 
-from ioasid.core import _check
-from ioasid.core._errors import AlreadySubscribed, InvalidArgument, UnknownSubscription
-from ioasid.core._handlers import DONE, Handlers
-from ioasid.core._messages import (
-    Acknowledge,
-    Defer,
-    Detach,
-    LaggingSubscriber,
-    Reply,
-    Subscribe,
-    Subscribed,
-    Unsubscribe,
-)
-from ioasid.core._records import BIND, FREE, TIERS, UNBIND, Holder, Subscription
+from attrs import define, field
+
+from ioasid.core._holders import Holder
+from ioasid.core._ioasid_records import Record
+from ioasid.core._stages import Stage
+from ioasid.core._terms import EventKind, Priority
 
 __all__: list[str] = []
 
-_HOLDING_KINDS: Final = frozenset((BIND, UNBIND, FREE))
+
+@define(eq=False)
+class Fold:
+    """What a Resync stands for: it is acknowledged with the Resync."""
+
+    folded: dict[int, Stage]
+    """The staged events it replaced, by seq."""
+    stale: tuple[int, ...]
+    """Bindings that it no longer shows, whose grants go with its acknowledgement."""
 
 
-class Subscriptions(Handlers):
-    """The handlers of subscriptions."""
+@define(eq=False)
+class Subscription:
+    """A subscriber: who, of what, in which tier, and what it has yet to acknowledge."""
 
-    def subscribe(self, holder: Holder, request: Subscribe) -> Reply:
-        """Subscribe the holder, or let it come back to what a crash left behind."""
-        tables = self._tables
-        asked = self._check_subscribe(holder, request)
-        scope = (asked.sid, asked.token)
-        present = holder.subscriptions.get(scope)
-        if present is not None:
-            if present.attached:
-                raise AlreadySubscribed(present.scope, present.number)
-            self._refuse_other_terms(present, asked)
-            present.queue_size = asked.queue_size
-            present.acknowledge_within = asked.acknowledge_within
-            self._notifier.attach(present, resync=True)
-            return Subscribed(present.number, True)
-        if asked.sid is not None:
-            self._set(asked.sid)
-        tables.next_subscription += 1
-        holder.subscriptions[scope] = tables.subscriptions[asked.number] = asked
-        self._notifier.join(asked)
-        self._notifier.attach(asked, resync=request.replay)
-        return Subscribed(asked.number, False)
+    number: int
+    holder: Holder
+    sid: int | None
+    token: str | None
+    kinds: frozenset[EventKind]
+    priority: Priority
+    hold: bool
+    queue_size: int
+    acknowledge_within: float | None
+    tier: int
+    attached: bool = True
+    outstanding: dict[int, tuple[float, Stage | Fold | None]] = field(factory=dict)
+    """By seq, in the order of delivery: when it was offered, and what its acknowledgement ends."""
+    deferred: dict[int, float] = field(factory=dict)
+    """What it set aside of that, and when."""
+    resync_due: bool = False
+    """It lags: everything it would be offered is folded until it comes back."""
+    folded: dict[int, Stage] = field(factory=dict)
+    folded_since: tuple[int, float] | None = None
+    """The oldest folded message: its seq and when it was offered."""
+    grants: dict[int, Record] = field(factory=dict)
+    """By binding."""
+    unseen: set[int] = field(factory=set)
+    """Bindings among them that no message has shown to the subscriber: nothing uses them."""
+    listed: set[int] = field(factory=set)
+    """More of the like, that the Resync which is being made will show."""
+    missed: set[int] = field(factory=set)
+    """Bindings among the grants whose end was folded: they go with the next Resync."""
 
-    def unsubscribe(self, holder: Holder, request: Unsubscribe) -> Reply:
-        """End a subscription."""
-        subscription = self._subscription(holder, request.subscription)
-        self._notifier.leave(subscription, drained=False)
-        self._life.settle()
-        return DONE
+    dealt: dict[int, Stage] = field(factory=dict)
+    """Staged events that it acknowledged, by seq, and that still wait to be let go of: a part at a
+    time."""
+    spent: list[int] = field(factory=list)
+    """Bindings whose grants go with them, descending."""
+    leaving: bool = False
+    """It has ended, and is here until all that it had has been let go of."""
 
-    def detach(self, holder: Holder, request: Detach) -> Reply:
-        """Suspend a subscription whose consumer crashed, or end it if it keeps nothing."""
-        subscription = self._subscription(holder, request.subscription)
-        if subscription.hold or holder.references:
-            self._notifier.suspend(subscription)
-        else:
-            self._notifier.leave(subscription, drained=False)
-            self._life.settle()
-        return DONE
+    @property
+    def in_hands(self) -> int | None:
+        """The message that is, or is about to be, in its hands: the first not set aside."""
+        return next((seq for seq in self.outstanding if seq not in self.deferred), None)
 
-    def acknowledge(self, holder: Holder, request: Acknowledge) -> Reply:
-        """Take it that the subscriber dealt with a message."""
-        tables = self._tables
-        seq = _check.number(request.seq, "seq")
-        number = request.subscription
-        subscription = tables.subscriptions.get(number) if type(number) is int else None
-        if subscription is None or subscription.holder is not holder:
-            subscription = self._subscription(holder, number)
-        self._notifier.acknowledge(subscription, seq)
-        if tables.unsettled:
-            self._life.settle()
-        if subscription.resync_due:
-            self._notifier.resync_if_back(subscription)
-        return DONE
+    @property
+    def everywhere(self) -> bool:
+        """Whether it covers the whole system."""
+        return self.sid is None and self.token is None
 
-    def defer(self, holder: Holder, request: Defer) -> Reply:
-        """Take it that the subscriber came back and keeps a message for later."""
-        seq = _check.number(request.seq, "seq")
-        subscription = self._subscription(holder, request.subscription)
-        self._notifier.defer(subscription, seq)
-        self._notifier.resync_if_back(subscription)
-        return DONE
+    @property
+    def scope(self) -> str:
+        """The scope in words."""
+        if self.token is not None:
+            return f"token {self.token!r}"
+        return "the system" if self.sid is None else f"set {self.sid}"
 
-    def _subscription(self, holder: Holder, number: Any) -> Subscription:
-        subscription = self._tables.subscriptions.get(_check.number(number, "subscription"))
-        if subscription is None or subscription.holder is not holder:
-            raise UnknownSubscription(number)
-        return subscription
+    def deal(self, stages: dict[int, Stage], bindings: Iterable[int]) -> None:
+        """Note that it is done with these events and grants."""
+        self.dealt = self.dealt | stages if self.dealt else stages
+        self.spent = sorted({*self.spent, *bindings} if self.spent else bindings, reverse=True)
 
-    def _check_subscribe(self, holder: Holder, request: Subscribe) -> Subscription:
-        sid = _check.optional_number(request.sid, "sid")
-        token = None if request.token is None else _check.name(request.token, "token")
-        if sid is not None and token is not None:
-            _check.refuse("token", token, "either sid or token, not both")
-        kinds = _check.kinds(request.kinds)
-        priority = _check.priority(request.priority)
-        hold = _check.flag(request.hold, "hold")
-        _check.flag(request.replay, "replay")
-        if hold and not kinds >= _HOLDING_KINDS:
-            found = ", ".join(sorted(kinds))
-            raise InvalidArgument("kinds", found, "BIND, UNBIND and FREE among them, to hold")
-        return Subscription(
-            self._tables.next_subscription,
-            holder,
-            sid,
-            token,
-            kinds,
-            priority,
-            hold,
-            _check.queue_size(request.queue_size),
-            _check.seconds(request.acknowledge_within, "acknowledge_within"),
-            TIERS[priority],
-        )
+    def unlist(self) -> None:
+        """Note that the Resync which was being made will show nothing."""
+        few, many = sorted((self.unseen, self.listed), key=len)
+        many |= few
+        self.unseen, self.listed = many, set()
 
-    def _refuse_other_terms(self, present: Subscription, asked: Subscription) -> None:
-        # What was folded while it was suspended was chosen and ordered by the old terms.
-        for term in ("kinds", "priority", "hold"):
-            if getattr(present, term) != getattr(asked, term):
-                _check.refuse(
-                    term,
-                    getattr(asked, term),
-                    f"what the suspended subscription has, {getattr(present, term)!r}, "
-                    f"or unsubscribe {present.number} first",
-                )
+    def take_stages(self) -> dict[int, Stage]:
+        """Return the staged events that it was given or would be, by seq; it has none any more."""
+        taken, self.folded = self.folded, {}
+        for seq, (_, entry) in self.outstanding.items():
+            if isinstance(entry, Fold):
+                taken = taken | entry.folded if taken else entry.folded
+            elif entry is not None:
+                taken[seq] = entry
+        self.outstanding = {}
+        return taken
 
-    def lagging(self) -> tuple[LaggingSubscriber, ...]:
-        """Return the subscribers with unacknowledged messages, in order of subscription."""
-        lagging = self._tables.lagging
-        return tuple(self._lag(lagging[number]) for number in sorted(lagging))
-
-    def _lag(self, subscription: Subscription) -> LaggingSubscriber:
-        oldest = [
-            (offered, seq) for seq, (offered, _) in list(subscription.outstanding.items())[:1]
-        ]
-        if subscription.folded_since is not None:
-            seq, offered = subscription.folded_since
-            oldest.append((offered, seq))
-        offered, seq = min(oldest, key=lambda each: each[0])
-        age = self._tables.now - offered
-        deadline = subscription.acknowledge_within
-        return LaggingSubscriber(
-            holder=subscription.holder.name,
-            subscription=subscription.number,
-            scope=subscription.scope,
-            priority=subscription.priority,
-            attached=subscription.attached,
-            queued=len(subscription.outstanding),
-            deferred=len(subscription.deferred),
-            folded=len(subscription.folded),
-            oldest_seq=seq,
-            oldest_age=age,
-            acknowledge_within=deadline,
-            overdue=deadline is not None and age >= deadline,
-        )
+    def held_stages(self) -> dict[int, Stage]:
+        """Return the staged events that it has yet to acknowledge, by seq, wherever they are."""
+        held = self.dealt | self.folded
+        for seq, (_, entry) in self.outstanding.items():
+            if isinstance(entry, Fold):
+                held.update(entry.folded)
+            elif entry is not None:
+                held[seq] = entry
+        return held

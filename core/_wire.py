@@ -12,13 +12,17 @@ import msgspec
 from attrs import fields
 
 from ioasid.core import _errors
+from ioasid.core._answers import Refused
+from ioasid.core._effects import Output
 from ioasid.core._errors import InvalidArgument, IoasidError, MalformedMessage, shown
-from ioasid.core._messages import Answer, Message, Refused, Request
+from ioasid.core._requests import Request
 from ioasid.core._snapshot import Snapshot
+from ioasid.core._terms import Ioasid, Message
+from ioasid.core._upgrade import upgrade
 
 __all__ = [
     "WireFormat",
-    "decode_answer",
+    "decode_output",
     "decode_request",
     "decode_snapshot",
     "encode",
@@ -36,21 +40,32 @@ class WireFormat(StrEnum):
     """For people and other tools."""
 
 
+def _bare(value: object) -> int:
+    # msgspec takes no subclass of int by itself.
+    if isinstance(value, Ioasid):
+        return int(value)
+    raise TypeError(f"{shown(value)} has no form on a wire")
+
+
 _ENCODERS: Final[dict[str, msgspec.msgpack.Encoder | msgspec.json.Encoder]] = {
-    WireFormat.MSGPACK: msgspec.msgpack.Encoder(),
-    WireFormat.JSON: msgspec.json.Encoder(),
+    WireFormat.MSGPACK: msgspec.msgpack.Encoder(enc_hook=_bare),
+    WireFormat.JSON: msgspec.json.Encoder(enc_hook=_bare),
 }
 _REQUESTS: Final[dict[str, Any]] = {
     WireFormat.MSGPACK: msgspec.msgpack.Decoder(Request),
     WireFormat.JSON: msgspec.json.Decoder(Request),
 }
-_ANSWERS: Final[dict[str, Any]] = {
-    WireFormat.MSGPACK: msgspec.msgpack.Decoder(Answer),
-    WireFormat.JSON: msgspec.json.Decoder(Answer),
+_OUTPUTS: Final[dict[str, Any]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Decoder(Output),
+    WireFormat.JSON: msgspec.json.Decoder(Output),
 }
 _SNAPSHOTS: Final[dict[str, Any]] = {
     WireFormat.MSGPACK: msgspec.msgpack.Decoder(Snapshot),
     WireFormat.JSON: msgspec.json.Decoder(Snapshot),
+}
+_TREES: Final[dict[str, Any]] = {
+    WireFormat.MSGPACK: msgspec.msgpack.Decoder(),
+    WireFormat.JSON: msgspec.json.Decoder(),
 }
 _ERRORS: Final[dict[str, type[IoasidError]]] = {
     name: getattr(_errors, name) for name in _errors.__all__
@@ -66,7 +81,9 @@ def encode(message: Message, wire_format: WireFormat = WireFormat.MSGPACK) -> by
         raise MalformedMessage("message", f"{type(message).__name__} is no message")
     try:
         data: bytes = _of_format(_ENCODERS, wire_format).encode(message)
-        if wire_format == WireFormat.JSON and not _is_finite(msgspec.to_builtins(message)):
+        if wire_format == WireFormat.JSON and not _is_finite(
+            msgspec.to_builtins(message, enc_hook=_bare)
+        ):
             raise ValueError("JSON has no form for infinity and NaN")
         return data
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -92,18 +109,37 @@ def decode_request(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) ->
     return request
 
 
-def decode_answer(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Answer:
-    """Decode one answer: a reply, `Refused`, `Event` or `Resync`.
+def decode_output(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Output:
+    """Decode what comes from the allocator: an answer, `Refused`, an event, an effect.
 
     Raises `MalformedMessage` for any bytes that are none.
     """
-    answer: Answer = _decode(_ANSWERS, "answer", data, wire_format)
-    return answer
+    output: Output = _decode(_OUTPUTS, "output", data, wire_format)
+    return output
 
 
 def decode_snapshot(data: bytes, wire_format: WireFormat = WireFormat.MSGPACK) -> Snapshot:
-    """Decode a snapshot. Raises `MalformedMessage` for any bytes that are none."""
-    snapshot: Snapshot = _decode(_SNAPSHOTS, "snapshot", data, wire_format)
+    """Decode a snapshot; one of version 1 becomes one of the present version.
+
+    Raises `MalformedMessage` for any bytes that are none.
+    """
+    try:
+        snapshot: Snapshot = _decode(_SNAPSHOTS, "snapshot", data, wire_format)
+    except MalformedMessage:
+        tree = _decode(_TREES, "snapshot", data, wire_format)
+        if not isinstance(tree, dict) or tree.get("version") != 1:
+            raise
+        try:
+            return upgrade(tree)
+        except (
+            msgspec.MsgspecError,
+            ArithmeticError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise MalformedMessage("snapshot", f"{error!s:.80} ({type(error).__name__})") from None
     return snapshot
 
 

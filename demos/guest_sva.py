@@ -1,22 +1,28 @@
 """A guest shares a device, politely first, then by crashing: the life of a PASID, live.
 
-    python demos/guest_sva.py [--backend asyncio|uvloop|trio] [--json]
+    python demos/guest_sva.py [--backend asyncio|uvloop|trio] [--json] [--record FILE]
 
 Every row is a message that an actor really took up, or something it really did, in the order in
-which it happened. Exits with 1 if a claim of the story does not hold.
+which it happened. Exits with 1 if a claim of the story does not hold. With --record, all of it is
+written into FILE, for `python -m ioasid.recorder draw FILE -o page.html`.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
+if not __package__:
+    # Run as a file: the folder above is where `demos` is.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demos.terminal import console, end_with_the_pipe
 from ioasid.actors import (
     AllocPasid,
     BindPasid,
@@ -40,19 +46,22 @@ from ioasid.actors import (
 from ioasid.core import (
     Acknowledge,
     Alloc,
-    Allocated,
     AttachSpid,
     DetachSpid,
     FindBySpid,
     Free,
     Get,
     IoasidError,
+    IoasidRange,
     Message,
     Put,
+    Request,
+    Subscribed,
     UnknownIoasid,
 )
+from ioasid.recorder import Recorder, record
 
-COLUMNS = {"VFIO": 19, "IOMMU": 19, "KVM": 18, "VDCM": 20, "IOASID": 20, "refs": 4}
+COLUMNS = {"VFIO": 14, "IOMMU": 13, "KVM": 13, "VDCM": 14, "IOASID": 15, "refs": 4}
 DEVICE = "dsa0"
 GUEST_PASID = 101
 STYLES = {"FREE": "bold red", "RECLAIM": "bold green"}
@@ -65,6 +74,7 @@ class Story:
     def __init__(self, write: Callable[[str, str, int | None, Message], None]) -> None:
         self.write = write
         self._references: dict[int, int] = {}
+        self._subscribers: dict[int, str] = {}
         self.counts: dict[int, list[int]] = {}
         self.order: list[str] = []
         self.draining = anyio.Event()
@@ -81,19 +91,25 @@ class Story:
             if isinstance(seen.message, Draining) and seen.message.in_flight:
                 self.draining.set()
             return
-        for ioasid in (*self._references, _new(seen)):
-            if ioasid is None:
-                continue
+        if isinstance(seen.answer, Subscribed):
+            self._subscribers[seen.answer.subscription] = seen.holder
+        changes = seen.changes
+        counts = dict.fromkeys(_each(changes.allocated), 1)
+        counts |= {record.ioasid: record.reference_count for record in changes.ioasids}
+        gone = dict.fromkeys(_each(changes.reclaimed), 0)
+        for ioasid, after in (counts | gone).items():
             before = self._references.get(ioasid)
-            record = seen.find(ioasid)
-            after = 0 if record is None else record.reference_count
-            if before != after or record is None:
-                self._changed(seen, ioasid, before, after, gone=record is None)
+            if before != after or ioasid in gone:
+                self._changed(seen, ioasid, before, after, gone=ioasid in gone)
 
     def _changed(
         self, seen: Decision, ioasid: int, before: int | None, after: int, *, gone: bool
     ) -> None:
-        column, text = _decision_text(seen, ioasid, before)
+        who = seen.holder
+        if isinstance(seen.request, Acknowledge):
+            # The allocator's own actor says so for all who came back.
+            who = self._subscribers[seen.request.messages[0][0]]
+        column, text = _decision_text(seen.request, who, ioasid)
         if before != after:
             self._references[ioasid] = after
             self.counts[ioasid] = [after] if before is None else [*self.counts[ioasid], after]
@@ -108,10 +124,9 @@ def _column(actor: str) -> str:
     return {"vfio": "VFIO", "vtd": "IOMMU", "kvm": "KVM", "vdcm": "VDCM"}.get(kind, "IOASID")
 
 
-def _new(seen: Decision) -> int | None:
-    if isinstance(seen.request, Alloc) and isinstance(seen.answer, Allocated):
-        return seen.answer.ioasid
-    return None
+def _each(ranges: Iterable[IoasidRange]) -> Iterator[int]:
+    for each in ranges:
+        yield from range(each.first, each.last + 1)
 
 
 def _step_text(whose: str, message: Message) -> str | None:
@@ -119,7 +134,7 @@ def _step_text(whose: str, message: Message) -> str | None:
         case AllocPasid():
             return f"{whose}: alloc"
         case BindPasid(_, ioasid, gpasid):
-            return f"{whose}: bind {gpasid} to {ioasid}"
+            return f"{whose}: bind {gpasid}"
         case UnbindPasid(_, ioasid):
             return f"{whose}: unbind {ioasid}"
         case FreePasid(ioasid):
@@ -127,7 +142,7 @@ def _step_text(whose: str, message: Message) -> str | None:
         case Programmed(_, ioasid):
             return f"entry for {ioasid}"
         case TornDown(ioasid, _):
-            return "entry gone, flushed"
+            return "entry flushed"
         case Mapped(gpasid, ioasid):
             return f"maps {gpasid} to {ioasid}"
         case Unmapped(gpasid, _):
@@ -139,20 +154,20 @@ def _step_text(whose: str, message: Message) -> str | None:
         case CompleteDma():
             return "DMA completes"
         case Draining(_, in_flight):
-            return f"stops, {in_flight} in flight"
+            return f"drains, {in_flight} left"
         case Cleared(ioasid):
-            return f"drained, {ioasid} cleared"
+            return f"clears {ioasid}"
         case _:
             return None
 
 
-def _decision_text(seen: Decision, ioasid: int, before: int | None) -> tuple[str, str]:
-    column = _column(seen.holder)
-    match seen.request:
+def _decision_text(asked: Request, who: str, ioasid: int) -> tuple[str, str]:
+    column = _column(who)
+    match asked:
         case Alloc():
             return "IOASID", f"ALLOC {ioasid}"
-        case AttachSpid(_, spid):
-            return "IOASID", f"BIND {spid}, KVM holds"
+        case AttachSpid():
+            return "IOASID", "BIND, KVM holds"
         case DetachSpid():
             return "IOASID", f"UNBIND {ioasid}"
         case Free():
@@ -165,8 +180,8 @@ def _decision_text(seen: Decision, ioasid: int, before: int | None) -> tuple[str
             return column, "put"
         case Acknowledge():
             return column, "lets go"
-        case request:
-            return column, type(request).__name__
+        case _:
+            return column, type(asked).__name__
 
 
 async def normal_flow(host: Host, vm: Vm, story: Story) -> list[int]:
@@ -223,7 +238,8 @@ async def crash_flow(host: Host, vm: Vm, other: Vm, story: Story) -> dict[str, A
 async def tell(out: "Output") -> bool:
     """Tell the story; return whether every claim holds."""
     story = Story(out.row)
-    async with open_host(observer=story.observe) as host:
+    async with open_host(taps=[story.observe]) as host:
+        out.note("A host begins: its IOMMU driver, a device, two VMs")
         await host.add_device(DEVICE)
         vm = await host.start_vm("vm-1", quota=8)
         other = await host.start_vm("vm-2", quota=8)
@@ -232,6 +248,8 @@ async def tell(out: "Output") -> bool:
         story.order.clear()
         out.heading("vm-1 crashes: its PASID is freed while bound, with DMA in flight")
         facts = await crash_flow(host, vm, other, story)
+        # How a host ends is no part of the story.
+        out.stop_recording()
     first_of = {column: story.order.index(column) for column in ("KVM", "VDCM", "IOMMU")}
     pasid, meanwhile = facts["pasid"], facts["meanwhile"]
     return out.conclude(
@@ -240,7 +258,7 @@ async def tell(out: "Output") -> bool:
                 polite == RISE_AND_FALL
             ),
             "after the crash as well: nobody was skipped": facts["counts"] == RISE_AND_FALL,
-            "work submission stopped first, then the device drained, then the IOMMU let go": (
+            "the CPU stopped first, then the device drained, then the IOMMU let go": (
                 first_of["KVM"] < first_of["VDCM"] < first_of["IOMMU"]
             ),
             f"vm-2, asking meanwhile, got {meanwhile} and not {pasid}": meanwhile != pasid,
@@ -258,21 +276,39 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self._json = as_json
-        self._console = Console(width=113, highlight=False)
+        self._recorder: Recorder | None = None
+        self._recording = ExitStack()
+        self._console = console()
 
     def begin(self) -> None:
         """Say what this is about."""
         if self._json:
             return
         self._console.print(
-            "A PASID tells the IOMMU whose memory a device's DMA may touch. Two VMs share one "
-            "device; the allocator\n(IOASID) must never hand out a PASID that anything still "
-            "uses. Follow one, row by row, top to bottom.\nLast column: how many hold it. "
-            f"{GUEST_PASID} is the guest's own name for it.\n"
+            "A PASID tells the IOMMU whose memory a device may touch. Two VMs share a device; the "
+            "allocator (IOASID) must never give out a PASID that anything still uses. Follow "
+            "one, row by row, top to bottom. Every row is in the column of who does it: "
+            f"VFIO asks for the guest, KVM translates the guest's own number, {GUEST_PASID}, "
+            "VDCM drives the device. refs: how many use the PASID.\n"
         )
+
+    def note(self, text: str) -> None:
+        """Write a heading into the recording, if there is one."""
+        if self._recorder is not None:
+            self._recorder.note(text)
+
+    def record_into(self, path: str) -> None:
+        """Write all that happens from here on into a file. Raises `OSError`."""
+        self._recorder = self._recording.enter_context(record(path))
+
+    def stop_recording(self) -> None:
+        """Record no more."""
+        self._recorder = None
+        self._recording.close()
 
     def heading(self, text: str) -> None:
         """Begin a part of the story."""
+        self.note(text)
         if self._json:
             self._line({"part": text})
             return
@@ -288,7 +324,8 @@ class Output:
                     "actor": column,
                     "text": text,
                     "references": references,
-                    "message": msgspec.to_builtins(message),
+                    # An ID that remembers its generation is an int to everybody else.
+                    "message": msgspec.to_builtins(message, enc_hook=int),
                 }
             )
             return
@@ -314,11 +351,8 @@ class Output:
         return holds
 
     def _print_row(self, cells: dict[str, str], style: str) -> None:
-        table = Table.grid(padding=(0, 2))
-        for width in COLUMNS.values():
-            table.add_column(width=width)
-        table.add_row(*(cells.get(name, "") for name in COLUMNS), style=style)
-        self._console.print(table)
+        padded = (cells.get(name, "").ljust(width) for name, width in COLUMNS.items())
+        self._console.print(" ".join(padded).rstrip(), style=style)
 
     def _line(self, event: dict[str, Any]) -> None:
         print(json.dumps(event), flush=True)
@@ -329,8 +363,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--backend", choices=("asyncio", "uvloop", "trio"), default="asyncio")
     parser.add_argument("--json", action="store_true", help="write one event a line, as JSON")
+    parser.add_argument("--record", metavar="FILE", help="write all that happens into a file")
     options = parser.parse_args()
     out = Output(as_json=options.json)
+    if options.record is not None:
+        try:
+            out.record_into(options.record)
+        except OSError as error:
+            parser.error(str(error))
     out.begin()
     holds = anyio.run(
         tell,
@@ -342,4 +382,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with_the_pipe()
     sys.exit(main())

@@ -1,22 +1,34 @@
 """Run a scenario under many schedules, and show the one under which it fails.
 
-A scenario is an async function without arguments over real actors. One seed is one schedule, in
-every process: who runs next at every point where several could. Every allocator that a scenario
-opens checks the invariants after every request that may have changed something.
+This is deterministic simulation testing. A scenario is an async function without arguments over
+real actors. One seed is one schedule, in every process: who runs next at every point where several
+could. Every allocator that a scenario opens is decided again beside it, with the invariants checked
+after every request that may have changed something.
 """
 
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, Final, Literal, TypeAlias
+from concurrent.futures import Executor
+from contextlib import closing, contextmanager, nullcontext
+from functools import partial
+from hashlib import blake2b
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import anyio
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
-from ioasid.actors._allocator import core_type
+from ioasid import recorder
+from ioasid.actors import Decision, Tap, tapped
+from ioasid.core import InvalidArgument, Snapshot
+from ioasid.testing._checked import CheckedAllocator
+from ioasid.testing._lines import Line
 from ioasid.testing._loop import SeededLoop, Stuck
 from ioasid.testing._picker import Picker, current
-from ioasid.testing._recorder import CheckedAllocator, Line
+from ioasid.testing._reasons import chosen_in_words, kind_of, place_of, reason_of
+from ioasid.testing._spread import parts_of, spread
 from ioasid.testing._violated import InvariantViolated
 
 __all__ = [
@@ -36,12 +48,17 @@ Scenario: TypeAlias = Callable[[], Awaitable[object]]
 Backend: TypeAlias = Literal["asyncio", "trio"]
 """The event loop whose scheduling is seeded."""
 
+BACKENDS: Final = get_args(Backend)
+
 THOROUGH: Final = 16
 """Of so many seeds, one looks at every refusal besides: whether it changed nothing."""
+RESTORED: Final = 8
+"""Before one decision in so many, the allocator that decides again is restored from a snapshot."""
 
+DIFFERS: Final = "it failed once and not when it was repeated: not all of it follows from the seed"
 
-LOOPS: Final = frozenset(("anyio", "asyncio", "trio", "contextlib.py"))
-"""What a report of who waits does not look into."""
+_ALONE: Final = Lock()
+"""What is tapped is every allocator of the process: in its threads, one schedule at a time."""
 
 MAIN: Final = "_run.<locals>.main"
 
@@ -59,9 +76,14 @@ class Run:
     seed: int | None
     """`None` for a schedule that is given by its picks alone."""
     picks: Mapping[int, int]
-    """The choices that did not take the first in line: place taken, by number of the choice."""
+    """The choices that did not take the first in line: place taken, by number of the choice.
+
+    Below 0, -1 for the first, are the decisions before which the allocator beside was restored.
+    """
     choices: int
     """How many choices there were."""
+    chosen: tuple[str, ...]
+    """What the scenario chose with `choose`, in order, as it says of itself."""
     history: tuple[Line, ...]
     """Every request that an allocator decided, in order, up to the failure."""
     error: BaseException | None
@@ -73,20 +95,25 @@ class Run:
         return "\n".join(map(str, self.history))
 
     @property
+    def digest(self) -> str:
+        """What stands for the history: the same in every process, whatever its hash seed."""
+        return _digest([self.text.encode()])
+
+    @property
     def failure(self) -> str:
         """Why it failed, in words; empty if it did not."""
         if self.error is None:
             return ""
         if isinstance(self.error, InvariantViolated | Leaked | Stuck):
             return f"{type(self.error).__name__}: {self.error}"
-        return f"{type(self.error).__name__}: {self.error!s}".rstrip(": ")
+        return reason_of(self.error)
 
     @property
     def kind(self) -> str:
         """What kind of failure it is: two of one kind are taken for the same."""
         if isinstance(self.error, InvariantViolated):
             return f"invariant {self.error.number}"
-        return type(self.error).__name__
+        return "" if self.error is None else kind_of(self.error)
 
 
 @frozen
@@ -98,6 +125,8 @@ class Explored:
     """How many different histories there were among them."""
     requests: int
     """How many requests were decided; those that may change something were checked after."""
+    digest: str
+    """What stands for all the histories, in the order of the seeds; the same everywhere."""
 
 
 class ScheduleFailed(AssertionError):
@@ -126,12 +155,15 @@ class ScheduleFailed(AssertionError):
                     f"{shortest.choices} choices out of turn and {len(shortest.history)} requests:"
                 ),
                 f"  {shortest.failure}",
+                *chosen_in_words(shortest.chosen),
                 "",
                 shortest.text,
                 "",
                 "To run exactly these again:",
                 f"  replay({found.scenario}, {found.seed}{where})",
                 f"  replay({found.scenario}, picks={dict(shortest.picks)!r}{where})",
+                "and to see it drawn, with record='failed.jsonl' besides:",
+                "  python -m ioasid.recorder draw failed.jsonl -o failed.html",
             )
         )
 
@@ -142,33 +174,99 @@ def explore(
     *,
     backend: Backend = "asyncio",
     leaks: bool = True,
-    patience: float = 3600.0,
+    stuck_after: float = 3600.0,
     shrink: int = 300,
     progress: Callable[[int], object] | None = None,
+    record: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
+    chunk: int = 500,
 ) -> Explored:
     """Run a scenario under one schedule per seed; returns what was explored.
 
     With `leaks`, a scenario fails, too, if it leaves a holder besides the first, a reference, a
     subscription, a waiting request or an ID in quarantine behind in an allocator that ended in
-    order. `patience` is how many seconds of virtual time may pass before a scenario that does
+    order. `stuck_after` is how many seconds of virtual time may pass before a scenario that does
     nothing is taken to be stuck, above 0. A failure is repeated with up to `shrink` other
     schedules, 0 or more, to find a short one. `progress` is called after every schedule with how
-    many there were. Call it outside of any event loop; it silences the logger "ioasid" meanwhile.
+    many there were. `record` is a file that the shortest schedule that fails is recorded into, for
+    `ioasid.recorder`. Call it outside of any event loop; it silences the logger "ioasid" meanwhile.
 
-    Raises `ScheduleFailed` for the first schedule that fails.
+    With an `executor` its workers run the schedules, `chunk` of them (1 or more) at a time, and
+    `progress` is called after so many. Its threads take turns; its processes do not. They have to
+    find the scenario: it is at a module's top level, unless the executor sends code as well. How
+    many workers there are changes nothing of what is returned, nor which failure is the first.
+
+    Raises `ScheduleFailed` for the first schedule that fails, in the order of the seeds, and
+    `InvalidArgument`.
     """
-    histories: set[int] = set()
-    schedules = requests = 0
+    _check(scenario, backend)
+    if type(chunk) is not int or chunk < 1:
+        raise InvalidArgument.of("chunk", chunk, "an int of 1 or more")
+    if executor is not None and not isinstance(executor, Executor):
+        raise InvalidArgument.of("executor", executor, "a concurrent.futures.Executor")
+    call = partial(_explore_part, scenario, backend, leaks, stuck_after)
+    parts = parts_of(seeds, 1 if executor is None else chunk)
+    digests: list[bytes] = []
+    requests = 0
+    found = (call(part) for part in parts) if executor is None else spread(executor, call, parts)
+    with closing(found):
+        for part in found:
+            digests += part.digests
+            requests += part.requests
+            if part.failed is not None:
+                break
+            if progress is not None:
+                progress(len(digests))
+        else:
+            return Explored(len(digests), len(set(digests)), requests, _digest(digests))
+    again = partial(_run, scenario, backend, leaks=leaks, stuck_after=stuck_after)
+    failed = again(Picker(part.failed), part.failed)
+    if failed.error is None:
+        failed = evolve(failed, error=AssertionError(DIFFERS))
+    failure = _shortest(scenario, failed, leaks=leaks, stuck_after=stuck_after, most=shrink)
+    if record is not None:
+        shortest = failure.shortest
+        again(Picker(shortest.seed, shortest.picks), shortest.seed, record=record)
+    raise failure
+
+
+@frozen
+class _Part:
+    """What some seeds came to, in order, up to the first that failed."""
+
+    digests: list[bytes]
+    requests: int
+    failed: int | None
+
+
+def _explore_part(
+    scenario: Scenario, backend: Backend, leaks: bool, stuck_after: float, seeds: tuple[int, ...]
+) -> _Part:
+    digests: list[bytes] = []
+    requests = 0
     for seed in seeds:
-        run = _run(scenario, backend, Picker(seed), seed, leaks=leaks, patience=patience)
+        run = _run(scenario, backend, Picker(seed), seed, leaks=leaks, stuck_after=stuck_after)
         if run.error is not None:
-            raise _shortest(scenario, run, leaks=leaks, patience=patience, most=shrink)
-        schedules += 1
+            return _Part(digests, requests, seed)
+        digests.append(bytes.fromhex(run.digest))
         requests += len(run.history)
-        histories.add(hash(run.text))
-        if progress is not None:
-            progress(schedules)
-    return Explored(schedules, len(histories), requests)
+    return _Part(digests, requests, None)
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _check(scenario: Any, backend: Any) -> None:
+    if not callable(scenario):
+        raise InvalidArgument.of("scenario", scenario, "an async function without arguments")
+    if backend not in BACKENDS:
+        raise InvalidArgument.of("backend", backend, "'asyncio' or 'trio'")
+    if backend == "trio" and find_spec("trio") is None:
+        raise InvalidArgument.of("backend", backend, "'asyncio', or install trio")
 
 
 def replay(
@@ -178,15 +276,20 @@ def replay(
     picks: Mapping[int, int] | None = None,
     backend: Backend = "asyncio",
     leaks: bool = True,
-    patience: float = 3600.0,
+    stuck_after: float = 3600.0,
+    record: str | os.PathLike[str] | None = None,
 ) -> Run:
     """Run exactly one schedule again: that of a seed, or the one that a report names by `picks`.
 
     Without either it is first come, first served. The other arguments are those of `explore`,
-    and have to be the same. Returns what it came to, a failure included.
+    and have to be the same; `record` is a file that this schedule is recorded into. Returns what it
+    came to, a failure included. Raises `InvalidArgument`.
     """
+    _check(scenario, backend)
     picker = Picker(seed, picks)
-    return _run(scenario, backend, picker, seed, leaks=leaks, patience=patience)
+    return _run(
+        scenario, backend, picker, seed, leaks=leaks, stuck_after=stuck_after, record=record
+    )
 
 
 # -- one schedule -----------------------------------------------------------------------------
@@ -220,28 +323,35 @@ def _run(
     seed: int | None,
     *,
     leaks: bool,
-    patience: float,
+    stuck_after: float,
+    record: str | os.PathLike[str] | None = None,
 ) -> Run:
     world = _World()
     thorough = seed is None or seed % THOROUGH == 0
 
-    class Core(CheckedAllocator):
-        def _set_up(self, tables: Any) -> None:
-            self.thorough = thorough
-            super()._set_up(tables)
-            world.cores.append(self)
+    def tap(begun: Snapshot) -> Tap:
+        core = CheckedAllocator.restore(begun)
+        core.thorough = thorough
+        world.cores.append(core)
+
+        def see(decision: Decision) -> None:
+            if picker.happens(RESTORED):
+                core.go_on_restored()
+            core.see(decision)
+
+        return see
 
     async def main() -> None:
-        core_type.set(Core)
         current.set(picker)
         with anyio.CancelScope() as world.scope:
             await scenario()
 
     error: BaseException | None = None
     unhandled: list[str] = []
-    with _quiet():
+    recorded = nullcontext() if record is None else recorder.record(record)
+    with _ALONE, _quiet(), recorded, tapped(tap):
         try:
-            _run_on(backend, main, picker, world, patience, unhandled)
+            _run_on(backend, main, picker, world, stuck_after, unhandled)
         except Exception as raised:  # noqa: BLE001 - whatever it fails with is the finding
             error = raised
     error = _cause(world, error, unhandled)
@@ -250,7 +360,8 @@ def _run(
     history = world.history()
     if world.stuck:
         history = history[: world.stuck[0][1]]
-    return Run(_name(scenario), backend, seed, picker.picks, picker.choices, history, error)
+    picks, choices, chosen = picker.picks, picker.choices, tuple(picker.chosen)
+    return Run(_name(scenario), backend, seed, picks, choices, chosen, history, error)
 
 
 def _run_on(
@@ -258,18 +369,18 @@ def _run_on(
     main: Callable[[], Awaitable[None]],
     picker: Picker,
     world: _World,
-    patience: float,
+    stuck_after: float,
     unhandled: list[str],
 ) -> None:
     if backend == "trio":
         from ioasid.testing._seeded_trio import seeded
 
-        with seeded(picker, world.on_stuck, patience) as clock:
+        with seeded(picker, world.on_stuck, stuck_after) as clock:
             anyio.run(main, backend="trio", backend_options={"clock": clock})
         return
 
     def new_loop() -> SeededLoop:
-        loop = SeededLoop(picker, world.on_stuck, patience=patience)
+        loop = SeededLoop(picker, world.on_stuck, stuck_after=stuck_after)
         loop.unhandled = unhandled
         return loop
 
@@ -309,9 +420,8 @@ def _who_waits() -> list[str]:
             )
             frame = getattr(coroutine, f"{kind}_frame", None)
             if frame is not None:
-                place = frame.f_code.co_filename.replace("\\", "/").split("/")
-                if not LOOPS & {*place, place[-1]}:
-                    where = f" at {'/'.join(place[-2:])}:{frame.f_lineno}, {frame.f_code.co_name}"
+                place = place_of(frame, frame.f_lineno)
+                where = f" at {place}" if place else where
             coroutine = getattr(
                 coroutine, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None
             )
@@ -340,7 +450,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _shortest(
-    scenario: Scenario, found: Run, *, leaks: bool, patience: float, most: int
+    scenario: Scenario, found: Run, *, leaks: bool, stuck_after: float, most: int
 ) -> ScheduleFailed:
     best = found
     tried = 0
@@ -350,7 +460,9 @@ def _shortest(
         if tried >= most:
             return False
         tried += 1
-        run = replay(scenario, picks=picks, backend=found.backend, leaks=leaks, patience=patience)
+        run = replay(
+            scenario, picks=picks, backend=found.backend, leaks=leaks, stuck_after=stuck_after
+        )
         if run.error is None or run.kind != found.kind:
             return False
         best = run

@@ -39,7 +39,7 @@ class SeededLoop(asyncio.BaseEventLoop):
     """The event loop of one schedule; it does no input or output, and no threads reach it.
 
     `stuck` is called with the reason when nothing is ready and no timer will change that within
-    `patience` seconds, or when `max_steps` callbacks ran; it cancels something, or raises.
+    `stuck_after` seconds, or when `max_steps` callbacks ran; it cancels something, or raises.
     """
 
     # Kept by BaseEventLoop, which appends to the first and pushes on the second.
@@ -51,12 +51,12 @@ class SeededLoop(asyncio.BaseEventLoop):
         picker: Picker,
         stuck: Callable[[str], None],
         *,
-        patience: float,
+        stuck_after: float,
         max_steps: int = 1_000_000,
     ) -> None:
         super().__init__()
         self._stuck = stuck
-        self._patience = self._until = patience
+        self._stuck_after = self._until = stuck_after
         self._max_steps = max_steps
         self._ready = []
         self._picker = picker
@@ -126,7 +126,7 @@ class SeededLoop(asyncio.BaseEventLoop):
             heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]
         self._spins = 0
         if not self._scheduled or self._scheduled[0].when() > self._until:
-            self._until = self._now + self._patience
+            self._until = self._now + self._stuck_after
             self._stuck("nobody can go on")
             return
         self._now = max(self._now, self._scheduled[0].when())

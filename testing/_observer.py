@@ -19,13 +19,12 @@ from ioasid.core import (
     Event,
     EventKind,
     IoasidState,
-    LiveIoasid,
     Priority,
     Resync,
     Subscribe,
     Withdraw,
 )
-from ioasid.testing._invariants import members
+from ioasid.testing._states import ABSENT, BOUND, PENDING, UNBOUND, after, state_of
 from ioasid.testing._violated import invariant
 
 __all__: list[str] = []
@@ -34,27 +33,6 @@ TIERS: Final = tuple(Priority)
 """From the first that is offered an event to the last."""
 
 STAGED: Final = frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE))
-
-ABSENT: Final = "absent"
-UNBOUND: Final = "unbound"
-BOUND: Final = "bound"
-PENDING: Final = "free pending"
-
-MOVES: Final[dict[EventKind, dict[str, str]]] = {
-    EventKind.ALLOC: {ABSENT: UNBOUND},
-    EventKind.BIND: {UNBOUND: BOUND},
-    EventKind.UNBIND: {BOUND: UNBOUND},
-    EventKind.FREE: {UNBOUND: PENDING, BOUND: PENDING},
-    EventKind.RECLAIM: {PENDING: ABSENT},
-}
-"""Invariant 5: what an event makes of an ID, by what it was."""
-
-
-def state_of(live: LiveIoasid) -> str:
-    """The state of an ID in a listing, as one of the four."""
-    if live.state is IoasidState.FREE_PENDING:
-        return PENDING
-    return UNBOUND if live.spid is None else BOUND
 
 
 @define(eq=False)
@@ -76,7 +54,7 @@ class Observer:
     """Its queue was withdrawn or it crashed: a Resync has to be its next message."""
     folded: set[int] = field(factory=set)
     """Events that it had been given, and that its next Resync stands for."""
-    lapses: dict[int, set[int]] = field(factory=dict)
+    folds: dict[int, set[int]] = field(factory=dict)
     """What each Resync that it has not acknowledged stands for."""
     acknowledged: set[int] = field(factory=set)
     resynced: int = 0
@@ -87,6 +65,8 @@ class Observer:
     """The last event of each ID that it was given."""
     closing: dict[int, int] = field(factory=dict)
     """The IDs whose UNBIND or FREE it has taken and not acknowledged, by seq."""
+    ahead: set[int] = field(factory=set)
+    """What it has learned from and not taken, by seq."""
 
     @property
     def tier(self) -> int:
@@ -113,7 +93,7 @@ class Observer:
         found = {message.seq for message in self.queue} | set(self.deferred) | self.folded
         if self.hand is not None and self.hand.seq not in self.acknowledged:
             found.add(self.hand.seq)
-        return found.union(*self.lapses.values())
+        return found.union(*self.folds.values())
 
     @invariant(0)
     def deliver(self, message: Event | Resync) -> None:
@@ -121,7 +101,7 @@ class Observer:
         assert self.attached
         assert not self.lags or isinstance(message, Resync)
         if isinstance(message, Resync):
-            self.lapses[message.seq] = self.folded
+            self.folds[message.seq] = self.folded
             self.folded = set()
             self.lags = False
         self.queue.append(message)
@@ -150,24 +130,38 @@ class Observer:
         for message in messages:
             self.folded.add(message.seq)
             if isinstance(message, Resync):
-                self.folded |= self.lapses.pop(message.seq)
+                self.folded |= self.folds.pop(message.seq)
 
     @invariant(5)
     def take(self) -> None:
         """Take the next message into its hands, and learn from it."""
         self.hand = self.queue.pop(0)
-        if isinstance(self.hand, Resync):
-            self._learn_all(self.hand)
+        self._learn_from(self.hand)
+
+    @invariant(5)
+    def take_out_of_turn(self, message: Event | Resync) -> None:
+        """Take a message that others are before: it is no news without those."""
+        place = self.queue.index(message)
+        for each in self.queue[: place + 1]:
+            self._learn_from(each)
+            self.ahead.add(each.seq)
+        del self.queue[place]
+
+    def _learn_from(self, message: Event | Resync) -> None:
+        if message.seq in self.ahead:
+            return
+        if isinstance(message, Resync):
+            self._learn_all(message)
         else:
-            self._learn(self.hand)
+            self._learn(message)
 
     def acknowledge(self, seq: int) -> None:
         """Note that a message in its hands or set aside is dealt with."""
         self.deferred.pop(seq, None)
         self.acknowledged.add(seq)
         done = {seq}
-        if seq in self.lapses:
-            done |= self.lapses.pop(seq)
+        if seq in self.folds:
+            done |= self.folds.pop(seq)
             self.resynced = max(self.resynced, seq)
         self.acknowledged |= done
         for each in done & self.closing.keys():
@@ -185,16 +179,10 @@ class Observer:
         self.last[ioasid] = event.seq
         if event.publisher is not None:
             return
-        states = set(self.known.get(ioasid, {ABSENT}))
-        hidden = [moves for kind, moves in MOVES.items() if kind not in self.terms.kinds]
-        reached = set(states)
-        while reached:
-            reached = {moves[each] for moves in hidden for each in reached if each in moves}
-            reached -= states
-            states |= reached
-        after = frozenset(MOVES[event.kind][each] for each in states if each in MOVES[event.kind])
-        assert after, f"{event} to {self.number}, for which {ioasid} is {sorted(states)}"
-        self.known[ioasid] = after
+        before = self.known.get(ioasid, frozenset((ABSENT,)))
+        states = after(before, event.kind, self.terms.kinds)
+        assert states, f"{event} to {self.number}, for which {ioasid} is {sorted(before)}"
+        self.known[ioasid] = states
         if not self.follows_bindings:
             return
         spid = self.spids.pop(ioasid, None)
@@ -207,11 +195,11 @@ class Observer:
                 self.closing[event.seq] = ioasid
 
     def _learn_all(self, resync: Resync) -> None:
-        self.known = {each.ioasid: frozenset((state_of(each),)) for each in resync.ioasids}
-        assert len(resync.ioasids) == len(self.known)
+        self.known = {each.ioasid: frozenset((state_of(each),)) for each in resync}
+        assert len(list(resync)) == len(self.known)
         self.spids = {
             each.ioasid: each.spid
-            for each in resync.ioasids
+            for each in resync
             if each.spid is not None and each.state is IoasidState.ACTIVE
         }
 
@@ -228,25 +216,36 @@ class Observers:
     def carry_out(self, effects: Iterable[Effect]) -> None:
         """Carry out what the allocator wants done for its subscribers."""
         for number in [each.number for each in self.present.values() if not each.attached]:
-            if number not in self.allocator._tables.subscriptions:
+            if not self._is_there(number):
                 del self.present[number]
         for effect in effects:
             match effect:
-                case Deliver(subscription, message):
-                    observer = self.present[subscription]
-                    if isinstance(message, Event):
-                        self.event_was_finished_above(observer, message)
-                        if message.kind is EventKind.FREE and message.publisher is None:
-                            self.told.setdefault(message.ioasid, []).append(message)
-                    else:
-                        self.resync_was_finished_above(observer, message)
-                    observer.deliver(message)
+                case Deliver(subscriptions, message):
+                    self._note_free(message)
+                    for number in subscriptions:
+                        self._deliver(self.present[number], message)
                 case Withdraw(subscription, keep):
                     self.present[subscription].withdraw(keep)
                 case End(subscription, drained):
-                    self._end(self.present[subscription], drained=drained)
+                    # None for one that crashed before, with the process that it was in.
+                    observer = self.present.get(subscription)
+                    if observer is not None:
+                        self._end(observer, drained=drained)
                 case _:
                     pass
+
+    def _note_free(self, message: Event | Resync) -> None:
+        if isinstance(message, Resync) or message.publisher is not None:
+            return
+        if message.kind is EventKind.FREE:
+            self.told.setdefault(message.ioasid, []).append(message)
+
+    def _deliver(self, observer: Observer, message: Event | Resync) -> None:
+        if isinstance(message, Event):
+            self.event_was_finished_above(observer, message)
+        else:
+            self.resync_was_finished_above(observer, message)
+        observer.deliver(message)
 
     def bound(self, event: Event) -> None:
         """Note a BIND before what it sets off is carried out."""
@@ -255,6 +254,18 @@ class Observers:
     def forget(self, ioasid: int) -> None:
         """Note that the life of an ID is over."""
         self.told.pop(ioasid, None)
+
+    def _is_there(self, number: int) -> bool:
+        found = self.allocator._tables.subscriptions.get(number)
+        return found is not None and not found.leaving
+
+    def told_of_free(self, sid: int, token: str | None) -> set[int]:
+        """Return the subscriptions that have to acknowledge a FREE of a set."""
+        return {
+            each.number
+            for each in self.present.values()
+            if EventKind.FREE in each.terms.kinds and covers(each.terms, sid, token)
+        }
 
     def above(self, lower: Observer, sid: int, token: str | None) -> list[Observer]:
         """Who subscribes to a set in a tier above that of another subscriber."""
@@ -278,7 +289,7 @@ class Observers:
     @invariant(6)
     def resync_was_finished_above(self, lower: Observer, resync: Resync) -> None:
         """Invariant 6: a Resync shows no effect of an event that a tier above still has."""
-        for live in resync.ioasids:
+        for live in resync:
             wanted = {PENDING: EventKind.FREE, BOUND: EventKind.BIND}.get(state_of(live))
             causes = [
                 event
@@ -301,7 +312,7 @@ class Observers:
         return seen and event.seq not in higher.unacknowledged()
 
     def _end(self, observer: Observer, *, drained: bool) -> None:
-        if observer.number in self.allocator._tables.subscriptions:
+        if self._is_there(observer.number):
             assert not drained
             observer.crash()
             return
@@ -322,11 +333,13 @@ def covers(terms: Subscribe, sid: int, token: str | None) -> bool:
     return terms.sid is None or terms.sid == sid
 
 
-def live_ids(allocator: Allocator) -> dict[int, tuple[int, bool]]:
-    """Every live ID, with its set and whether it is FREE_PENDING."""
+def live_ids(allocator: Allocator) -> dict[int, tuple[int, int, bool]]:
+    """Every live ID, with its set, its generation and whether it is FREE_PENDING."""
+    tables = allocator._tables
     found = {}
-    for sid, owner in allocator._tables.sets.items():
-        for ioasid in members(owner.members):
+    for sid, owner in tables.sets.items():
+        for ioasid in owner.ioasids():
             record = owner.records.get(ioasid)
-            found[ioasid] = sid, record is not None and record.free_pending
+            freed = record is not None and record.free_pending
+            found[ioasid] = sid, tables.space.generation(ioasid), freed
     return found

@@ -6,33 +6,25 @@ Exits with 0 if no schedule failed, with 1 if one did, and prints the report the
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
+from tempfile import mkstemp
 from typing import Final, TypeAlias
 
-from attrs import define, frozen
+from attrs import define
 
 from ioasid.testing._explore import Backend, ScheduleFailed, explore, replay
 from ioasid.testing._scenarios import SCENARIOS
 
 __all__: list[str] = []
 
-CHUNK: Final = 100
-"""How many schedules a process runs before it reports."""
+CHUNK: Final = 500
+"""How many schedules a process runs at most before it reports."""
 
 Advance: TypeAlias = Callable[[str, int], None]
-
-
-@frozen
-class Chunk:
-    """Some schedules of one scenario."""
-
-    scenario: str
-    backend: Backend
-    first: int
-    count: int
 
 
 @define
@@ -41,26 +33,7 @@ class Total:
 
     schedules: int = 0
     requests: int = 0
-    seconds: float = 0.0
-    report: str = ""
-    """Of the failure with the lowest seed of all chunks that failed."""
-    failed: int | None = None
-
-
-def run_chunk(chunk: Chunk) -> Total:
-    """Run some schedules, in this process; a failure is told in the report."""
-    scenario, leaks = SCENARIOS[chunk.scenario]
-    seeds = range(chunk.first, chunk.first + chunk.count)
-    begin = time.perf_counter()
-    try:
-        explored = explore(scenario, seeds, backend=chunk.backend, leaks=leaks)
-    except ScheduleFailed as failure:
-        seconds = time.perf_counter() - begin
-        seed = failure.found.seed
-        assert seed is not None
-        return Total(seed - chunk.first, 0, seconds, str(failure), seed)
-    seconds = time.perf_counter() - begin
-    return Total(explored.schedules, explored.requests, seconds)
+    failure: ScheduleFailed | None = None
 
 
 def run_all(
@@ -68,31 +41,39 @@ def run_all(
 ) -> dict[tuple[str, Backend], Total]:
     """Run `schedules` per scenario on asyncio and `on_trio` on trio, in `jobs` processes.
 
-    `advance` is called with a scenario's name and how many schedules more are done.
+    `advance` is called with a scenario's name and how many of its schedules on a backend are done.
     """
     counts: tuple[tuple[Backend, int], ...] = (("asyncio", schedules), ("trio", on_trio))
-    chunks = [
-        Chunk(name, backend, start, min(CHUNK, first + count - start))
-        for backend, count in counts
-        for name in names
-        for start in range(first, first + count, CHUNK)
-    ]
-    totals: dict[tuple[str, Backend], Total] = {
-        (each.scenario, each.backend): Total() for each in chunks
-    }
+    totals: dict[tuple[str, Backend], Total] = {}
     with ProcessPoolExecutor(jobs) as pool:
-        pending: dict[Future[Total], Chunk] = {
-            pool.submit(run_chunk, each): each for each in chunks
-        }
-        for done in as_completed(pending):
-            chunk, found = pending[done], done.result()
-            total = totals[chunk.scenario, chunk.backend]
-            total.schedules += found.schedules
-            total.requests += found.requests
-            total.seconds += found.seconds
-            if found.failed is not None and (total.failed is None or found.failed < total.failed):
-                total.failed, total.report = found.failed, found.report
-            advance(chunk.scenario, chunk.count)
+        for backend, count in counts:
+            # Every process gets several parts, so that none waits long for the last one.
+            chunk = min(CHUNK, max(1, count // (4 * jobs)))
+            for name in names:
+                total = totals[name, backend] = Total()
+                scenario, leaks = SCENARIOS[name]
+                before = schedules * (backend == "trio")
+
+                def note(
+                    done: int, name: str = name, total: Total = total, before: int = before
+                ) -> None:
+                    total.schedules = done
+                    advance(name, before + done)
+
+                try:
+                    explored = explore(
+                        scenario,
+                        range(first, first + count),
+                        backend=backend,
+                        leaks=leaks,
+                        progress=note,
+                        executor=pool,
+                        chunk=chunk,
+                    )
+                except ScheduleFailed as failure:
+                    total.failure = failure
+                else:
+                    total.requests = explored.requests
     return totals
 
 
@@ -115,15 +96,18 @@ def shown(names: Sequence[str], each: int) -> Iterator[Advance]:
     )
     with Progress(*columns) as progress:
         tasks = {name: progress.add_task(name, total=each) for name in names}
-        yield lambda name, count: progress.advance(tasks[name], count)
+        yield lambda name, done: progress.update(tasks[name], completed=done)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; returns its exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.record is not None and not options.record.absolute().parent.is_dir():
+        parser.error(f"{options.record.parent} is no folder to record into")
     names = options.scenarios or list(SCENARIOS)
     if options.seed is not None:
-        return _show(names, options.seed, options.backend)
+        return _show(names, options.seed, options.backend, options.record)
     on_trio = options.schedules // 20 if options.trio is None else options.trio
     begin = time.perf_counter()
     run = partial(
@@ -132,15 +116,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with shown(names, options.schedules + on_trio) as advance:
         totals = run(advance=advance)
     seconds = time.perf_counter() - begin
+    several = sum(each.failure is not None for each in totals.values()) > 1
     for (name, backend), total in totals.items():
-        if total.report:
-            print(f"\n{total.report}")
-            print(
-                f"\nOr: python -m ioasid.testing {name} --backend {backend} --seed {total.failed}"
-            )
+        if total.failure is not None:
+            print(f"\n{total.failure}")
+            seed = total.failure.found.seed
+            print(f"\nOr: python -m ioasid.testing {name} --backend {backend} --seed {seed}")
+            part = f"-{name}-{backend}" if several else ""
+            path = _record(name, backend, total.failure.shortest.picks, options.record, part)
+            print(f"Recorded; draw it: python -m ioasid.recorder draw {path} -o failed.html")
     schedules = sum(each.schedules for each in totals.values())
     requests = sum(each.requests for each in totals.values())
-    failed = sum(each.failed is not None for each in totals.values())
+    failed = sum(each.failure is not None for each in totals.values())
     print(
         f"{schedules:,} schedules of {len(names)} scenarios, {requests:,} requests with the "
         f"invariants checked on the way, in {seconds:.0f} s ({schedules / seconds:.0f} a second): "
@@ -161,14 +148,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--seed", type=int, help="run this one schedule and show its history")
     parser.add_argument("--backend", choices=("asyncio", "trio"), default="asyncio")
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="where to record what fails (a temporary file), or with --seed that schedule",
+    )
     return parser
 
 
-def _show(names: Sequence[str], seed: int, backend: Backend) -> int:
+def _record(
+    name: str, backend: Backend, picks: Mapping[int, int], path: Path | None, part: str
+) -> Path:
+    if path is None:
+        handle, made = mkstemp(prefix=f"{name}-", suffix=".jsonl")
+        os.close(handle)
+        path = Path(made)
+    elif part:
+        path = path.with_stem(path.stem + part)
+    scenario, leaks = SCENARIOS[name]
+    replay(scenario, picks=picks, backend=backend, leaks=leaks, record=path)
+    return path
+
+
+def _show(names: Sequence[str], seed: int, backend: Backend, path: Path | None) -> int:
     failed = False
     for name in names:
         scenario, leaks = SCENARIOS[name]
-        run = replay(scenario, seed, backend=backend, leaks=leaks)
+        several = path is not None and len(names) > 1
+        record = path.with_stem(f"{path.stem}-{name}") if path and several else path
+        run = replay(scenario, seed, backend=backend, leaks=leaks, record=record)
         print(f"{name}, seed {seed} on {backend}: {run.failure or 'holds'}\n\n{run.text}\n")
         failed = failed or run.error is not None
     return 1 if failed else 0

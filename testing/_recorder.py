@@ -1,22 +1,24 @@
-"""A recorded history, and an allocator that records its own and checks itself.
+"""A recorded history: what was asked, answered and delivered, and the invariants that speak of it.
 
-`CheckedAllocator` is the core with every invariant checked after every request. It goes where an
-`Allocator` goes; `explore` puts it into every allocator that a scenario opens.
+A `Record` follows one allocator, request by request, and says nothing that only its tables say.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from enum import Enum
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
-from attrs import define, field, frozen
-from msgspec import Struct
+from attrs import define, field
 
 from ioasid.core import (
+    Abandon,
     Acknowledge,
+    ActivateSet,
     Allocated,
     AllocatedMany,
     Allocator,
+    AllocSet,
+    AllocSystemSet,
+    Answer,
     AttachSpid,
     CloseSession,
     Complete,
@@ -26,72 +28,65 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    Explain,
+    ExportSet,
     Find,
     FindBySpid,
     FindSet,
     FindSid,
     Free,
+    FreeMany,
     FreeSet,
+    FreezeSet,
+    Frozen,
     Get,
+    Imported,
+    ImportSet,
     IoasidError,
-    IoasidState,
+    ListGroups,
+    ListHolders,
     ListSet,
-    LiveIoasid,
+    ListSets,
     OpenSession,
     Put,
     Released,
-    Reply,
     Request,
     Resync,
     SessionOpened,
-    Snapshot,
-    Statistics,
+    SetRecord,
     Subscribe,
     Subscribed,
+    SuspendAll,
     SuspendSession,
+    TakeSnapshot,
+    TakeStatistics,
+    ThawSet,
+    Waiting,
+)
+from ioasid.core._routes import DEVICE_TIER
+from ioasid.core._space import ones
+from ioasid.core._work import Freeing
+from ioasid.testing._lines import Line, said_of
+from ioasid.testing._lives import Life, ends_acknowledged, generations_in, named_in
+from ioasid.testing._observer import Observer, Observers, covers, live_ids
+from ioasid.testing._violated import invariant
+
+__all__: list[str] = []
+
+QUERIES: Final = (
+    Explain,
+    ExportSet,
+    Find,
+    FindSid,
+    FindSet,
+    ListGroups,
+    ListHolders,
+    ListSet,
+    ListSets,
+    TakeSnapshot,
     TakeStatistics,
 )
-from ioasid.testing._invariants import check_state, unchanged
-from ioasid.testing._observer import Observer, Observers, covers, live_ids
-from ioasid.testing._violated import InvariantViolated, invariant
-
-__all__ = ["CheckedAllocator", "Line"]
-
-QUERIES: Final = (Find, FindSid, FindSet, ListSet, TakeStatistics)
 """Requests that change nothing, whatever the answer; a snapshot tells whether they did."""
-
-
-@frozen
-class Line:
-    """One request in a history: who asked what, the answer, and what it set off."""
-
-    holder: str
-    """Who asked, by holder name."""
-    request: Request
-    answer: Reply | IoasidError | None
-    """`None` for a request that is answered later."""
-    effects: tuple[Effect, ...]
-    names: tuple[str, ...]
-    """The holder that each effect is for, or "" for none."""
-
-    def __str__(self) -> str:
-        """The line as a report shows it."""
-        answer = "later" if self.answer is None else _said(self.answer)
-        told = "".join(
-            f"\n{'':>16}   {_effect(effect, name)}"
-            for effect, name in zip(self.effects, self.names, strict=True)
-        )
-        return f"{self.holder:>16}   {_said(self.request)} -> {answer}{told}"
-
-
-@define(eq=False)
-class Life:
-    """One life of an ID, as requests and replies tell it."""
-
-    sid: int
-    freed: bool = False
-    to_acknowledge: set[int] = field(factory=set)
-    """The subscriptions that its FREE was for and that have not acknowledged it."""
 
 
 @define(eq=False)
@@ -108,20 +103,46 @@ class Record:
     waiting: dict[int, set[int]] = field(factory=dict)
     """The IDs that each ticket waits for."""
     abandoned: set[int] = field(factory=set)
+    freezing: dict[int, int] = field(factory=dict)
+    """The sets that tickets wait to be stopped."""
+    frozen_sids: list[int] = field(factory=list)
+    """Sets that were said to be stopped just now."""
     names: dict[int, str] = field(factory=dict)
     """The holder of every subscription there was."""
+    sids: int = 0
+    """The first number that no set has had."""
+    generation: int = 0
+    """That of the life that began last."""
+
+    coming: set[tuple[int, int]] = field(factory=set)
+    """IDs, with their generations, that a request frees in parts and that are not freed yet."""
+    in_parts: set[int] = field(factory=set)
+    """Tickets of requests that are answered when they are done, and not by a reclaim."""
 
     def __attrs_post_init__(self) -> None:
         """Begin with what is there: nothing, or what a snapshot brought."""
         self.observers = Observers(self.allocator)
         tables = self.allocator._tables
-        for ioasid, (sid, freed) in live_ids(self.allocator).items():
-            self.lives[ioasid] = Life(sid, freed)
+        self.sids, self.generation = tables.next_sid, tables.generation
+        for ioasid, (sid, generation, freed) in live_ids(self.allocator).items():
+            self.lives[ioasid] = Life(sid, generation, freed)
         for name, holder in tables.holders.items():
+            if holder.leaving:
+                continue
             self.references.update({(name, each): n for each, n in holder.references.items()})
             if holder.session is None:
                 self.suspended.add(name)
+        for item in tables.work:
+            if isinstance(item, Freeing):
+                chosen = {first + bit for first, word in item.chosen for bit in ones(word)}
+                self.coming |= {
+                    (ioasid, life.generation)
+                    for ioasid, life in self.lives.items()
+                    if ioasid in chosen and life.generation <= item.until
+                }
         for number, each in tables.subscriptions.items():
+            if each.leaving:
+                continue
             terms = Subscribe(
                 each.sid,
                 each.token,
@@ -153,10 +174,9 @@ class Record:
         self,
         holder: str,
         request: Request,
-        answer: Reply | IoasidError | None,
+        answer: Answer | IoasidError,
         effects: Iterable[Effect],
         *,
-        ticket: int,
         seq: int,
     ) -> None:
         """Note a request that was decided; `seq` is the number of the last message before it.
@@ -166,19 +186,50 @@ class Record:
         effects = tuple(effects)
         if isinstance(answer, Subscribed):
             self.names[answer.subscription] = holder
-        names = tuple(
-            "" if isinstance(each, Complete) else self.names.get(each.subscription, "")
-            for each in effects
-        )
+        names = tuple(self._named(each) for each in effects)
         self.lines.append(Line(holder, request, answer, effects, names))
-        if isinstance(answer, IoasidError) or isinstance(request, QUERIES):
+        if isinstance(answer, IoasidError):
             return
-        self._carried_out(holder, request, answer, ticket, seq)
+        if isinstance(request, QUERIES):
+            lives_are_told_apart(self, answer)
+            return
+        self._note_coming()
+        self._carried_out(holder, request, answer, seq)
+        lives_are_told_apart(self, answer)
         self.follow(effects)
+
+    def _note_coming(self) -> None:
+        # What a request frees in parts is freed when its turn has come.
+        live = live_ids(self.allocator) if self.coming else {}
+        for ioasid, generation in tuple(self.coming):
+            life = self.lives.get(ioasid)
+            ends = life is None or life.generation != generation or life.freed
+            if not ends and live.get(ioasid, (0, 0, True))[2]:
+                assert life is not None
+                life.free(self._told_of_free(life))
+                ends = True
+            if ends:
+                self.coming.discard((ioasid, generation))
+
+    def _told_of_free(self, life: Life) -> set[int]:
+        owner = self.allocator._tables.sets.get(life.sid)
+        return set() if owner is None else self.observers.told_of_free(life.sid, owner.token)
+
+    def _named(self, effect: Effect) -> str:
+        match effect:
+            case Complete():
+                return ""
+            case Deliver(subscriptions):
+                return ", ".join(self.names.get(each, "") for each in subscriptions)
+            case _:
+                return self.names.get(effect.subscription, "")
 
     def follow(self, effects: Iterable[Effect]) -> None:
         """Note what was set off, and which IDs are gone by it. Raises `InvariantViolated`."""
         effects = tuple(effects)
+        for effect in effects:
+            if isinstance(effect, Deliver):
+                lives_are_told_apart(self, effect.message)
         self.observers.carry_out(effects)
         for observer in self.observers.present.values():
             self._take(observer)
@@ -192,20 +243,32 @@ class Record:
             for pending in self.waiting.values():
                 pending.discard(ioasid)
         every_request_is_answered_once(self, effects)
+        while self.frozen_sids:
+            nothing_frozen_runs(self, self.frozen_sids.pop())
 
     def _take(self, observer: Observer) -> None:
         # The first message is, or is about to be, in the subscriber's hands.
         if observer.attached and observer.hand is None and observer.queue:
             observer.take()
 
-    def _carried_out(
-        self, holder: str, request: Request, answer: Reply | None, ticket: int, seq: int
-    ) -> None:
+    def _carried_out(self, holder: str, request: Request, answer: Answer, seq: int) -> None:
+        if isinstance(answer, Waiting) and not getattr(request, "wait", False):
+            self.in_parts.add(answer.ticket)
         match request, answer:
             case Subscribe(), Subscribed(number, resumed):
                 self._subscribed(number, holder, request, seq, resumed=resumed)
-            case Acknowledge(number, acknowledged), _:
-                self._acknowledged(number, acknowledged)
+            case Acknowledge(messages), _:
+                for number, acknowledged in messages:
+                    if number in self.observers.present:
+                        self._acknowledged(number, acknowledged)
+                        self._take(self.observers.present[number])
+            case Abandon(ticket), _:
+                # One that nothing waits with may still be given to somebody.
+                waits = self.waiting.pop(ticket, None) is not None
+                waits = self.freezing.pop(ticket, None) is not None or waits
+                if ticket in self.in_parts or waits:
+                    self.in_parts.discard(ticket)
+                    self.abandoned.add(ticket)
             case Defer(number, deferred), _:
                 self._deferred(number, deferred)
             case AttachSpid(ioasid, spid), _:
@@ -214,21 +277,36 @@ class Record:
             case (FindBySpid(), Allocated(ioasid)):
                 if request.get:
                     self.references[holder, ioasid] += 1
-            case (_, Allocated(ioasid)):
-                self._allocated(request, (ioasid,))
-            case (_, AllocatedMany(ranges)):
-                for span in ranges:
-                    self._allocated(request, range(span.first, span.last + 1))
+            case (AllocSet() | AllocSystemSet(), SetRecord(sid)):
+                numbers_are_never_used_again(self, sid, None)
+            case (_, Allocated(generation=generation) | AllocatedMany(generation=generation)):
+                numbers_are_never_used_again(self, None, generation)
+                self._allocated(request, generation, named_in(answer))
             case (Get(ioasid), _):
                 self.references[holder, ioasid] += 1
             case (Put(ioasid), _):
                 self.references[holder, ioasid] -= 1
                 self.references += Counter()
             case (Free(ioasid), _):
-                self._freed(ticket, [ioasid], answer)
+                self._freed([ioasid], answer)
+            case (ImportSet(), Imported(sid, ranges, generation)):
+                numbers_are_never_used_again(self, sid, generation if ranges else None)
+                self._began(sid, generation, named_in(answer))
+            case (ThawSet(sid) | ActivateSet(sid), _):
+                for ioasid, begun in self.allocator._tables.sets[sid].records.items():
+                    if begun.binding is not None and begun.binding > seq:
+                        bind = Event(begun.binding, EventKind.BIND, ioasid, sid, spid=begun.spid)
+                        self.observers.bound(bind)
+            case (FreezeSet(sid), Waiting(ticket)):
+                self.freezing[ticket] = sid
+            case (FreezeSet(), Frozen(sid, stopped)):
+                if stopped:
+                    self.frozen_sids.append(sid)
+            case (FreeMany(), _):
+                self._freed(self._named_by(request), answer)
             case (FreeSet(sid), _):
                 mine = [ioasid for ioasid, life in self.lives.items() if life.sid == sid]
-                self._freed(ticket, mine, answer)
+                self._freed(mine, answer)
             case (OpenSession(name), SessionOpened()):
                 self.suspended.discard(name)
             case (CloseSession(), _):
@@ -236,10 +314,17 @@ class Record:
             case (Evict(name), _):
                 self._left(name)
             case (SuspendSession(), _):
-                if holder in self.allocator._tables.holders:
+                found = self.allocator._tables.holders.get(holder)
+                if found is not None and not found.leaving:
                     self.suspended.add(holder)
                 else:
                     self._left(holder)
+            case (SuspendAll(), _):
+                holders = self.allocator._tables.holders
+                left = {name for name, each in holders.items() if not each.leaving}
+                self.suspended.update(left)
+                for name in {name for name, _ in self.references} - left:
+                    self._left(name)
             case _:
                 pass
 
@@ -248,31 +333,41 @@ class Record:
         for held in [held for held in self.references if held[0] == name]:
             del self.references[held]
 
-    @invariant(3)
-    def _allocated(self, request: Request, ioasids: Iterable[int]) -> None:
+    def _allocated(self, request: Request, generation: int, ioasids: Iterable[int]) -> None:
         sid: int = getattr(request, "sid")  # noqa: B009 - every allocation has one
+        self._began(sid, generation, ioasids)
+
+    @invariant(3)
+    def _began(self, sid: int, generation: int, ioasids: Iterable[int]) -> None:
         for ioasid in ioasids:
             assert ioasid not in self.lives, f"IOASID {ioasid} allocated twice without a RECLAIM"
-            self.lives[ioasid] = Life(sid)
+            self.lives[ioasid] = Life(sid, generation)
 
-    def _freed(self, ticket: int, ioasids: list[int], answer: Reply | None) -> None:
-        sets = self.allocator._tables.sets
+    def _named_by(self, request: FreeMany) -> list[int]:
+        # Whoever does not mind that some are missing means those that the set has in this life.
+        found = []
+        for each in request.ranges:
+            for ioasid in range(each.first, each.last + 1):
+                life = self.lives.get(ioasid)
+                if request.missing_ok and (
+                    life is None
+                    or life.sid != request.sid
+                    or request.generation not in (None, life.generation)
+                ):
+                    continue
+                found.append(ioasid)
+        return found
+
+    def _freed(self, ioasids: list[int], answer: Answer) -> None:
+        live = live_ids(self.allocator) if self.allocator.has_work else {}
         for ioasid in ioasids:
             life = self.lives[ioasid]
-            if life.freed:
-                continue
-            life.freed = True
-            owner = sets.get(life.sid)
-            token = None if owner is None else owner.token
-            life.to_acknowledge = {
-                each.number
-                for each in self.observers.present.values()
-                if owner is not None
-                and EventKind.FREE in each.terms.kinds
-                and covers(each.terms, life.sid, token)
-            }
-        if answer is None:
-            self.waiting[ticket] = set(ioasids)
+            if live.get(ioasid, (0, 0, True))[2]:
+                life.free(self._told_of_free(life))
+            else:
+                self.coming.add((ioasid, life.generation))
+        if isinstance(answer, Waiting) and answer.ticket not in self.in_parts:
+            self.waiting[answer.ticket] = set(ioasids)
 
     def _subscribed(
         self, number: int, holder: str, terms: Subscribe, seq: int, *, resumed: bool
@@ -307,13 +402,10 @@ class Record:
                 return
             # Acknowledged out of turn: nothing between was skipped, it is just not done.
             message = queued
-            observer.queue.remove(queued)
+            observer.take_out_of_turn(queued)
         observer.acknowledge(seq)
-        freed = _freed_by(message)
-        if isinstance(message, Resync):
-            for each in observer.deferred.values():
-                freed -= _freed_by(each) if isinstance(each, Event) else set()
-        for ioasid in freed & self.lives.keys():
+        ended = ends_acknowledged(message, observer.deferred.values())
+        for ioasid in ended & self.lives.keys():
             self.lives[ioasid].to_acknowledge.discard(number)
 
     def _deferred(self, number: int, seq: int) -> None:
@@ -323,20 +415,12 @@ class Record:
             observer.hand = None
 
 
-def _freed_by(message: Event | Resync) -> set[int]:
-    # The IDs whose end of life a message tells of.
-    if isinstance(message, Resync):
-        return {each.ioasid for each in message.ioasids if each.state is IoasidState.FREE_PENDING}
-    ends = message.kind is EventKind.FREE and message.publisher is None
-    return {message.ioasid} if ends else set()
-
-
 # -- the invariants that speak about histories ------------------------------------------------
 
 
 @invariant(3)
 def nobody_loses_an_id_in_use(
-    record: Record, gone: Iterable[int], live: dict[int, tuple[int, bool]]
+    record: Record, gone: Iterable[int], live: dict[int, tuple[int, int, bool]]
 ) -> None:
     """Invariant 3: an ID goes when it was freed, unreferenced and everybody acknowledged that."""
     present = record.observers.present
@@ -350,15 +434,43 @@ def nobody_loses_an_id_in_use(
         )
         holders = sorted(name for name, each in record.references if each == ioasid)
         assert not holders, f"IOASID {ioasid} reclaimed while {holders} referenced it"
-    for ioasid, (sid, freed) in live.items():
+    for ioasid, held in live.items():
         life = record.lives[ioasid]
-        assert (life.sid, life.freed) == (sid, freed), f"IOASID {ioasid} is not as it was answered"
+        told = life.sid, life.generation, life.freed
+        assert told == held, f"IOASID {ioasid} is not as it was answered"
     for each in present.values():
         for ioasid in each.programmed():
             found = record.allocator.record(ioasid)
             assert found is not None, f"IOASID {ioasid} reclaimed while {each.holder} used it"
             assert each.holder in found.references, (
                 f"{each.holder} uses IOASID {ioasid} and holds no reference"
+            )
+
+
+@invariant(13)
+def nothing_frozen_runs(record: Record, sid: int) -> None:
+    """Invariant 13: no CPU or device has an end of a binding of the set to acknowledge."""
+    ends = (EventKind.UNBIND, EventKind.FREE)
+    for each in record.observers.present.values():
+        if each.tier > DEVICE_TIER:
+            continue
+        for message in (each.hand, *each.deferred.values(), *each.queue):
+            if not isinstance(message, Event) or message.publisher is not None:
+                continue
+            # Of an ID that is unbound, nothing runs that its FREE would end.
+            if message.sid != sid or message.kind not in ends or message.spid is None:
+                continue
+            later = (
+                event.seq
+                for event in record.observers.told.get(message.ioasid, ())
+                if event.seq > message.seq
+                and event.kind in ends
+                and event.spid is not None
+                and event.publisher is None
+            )
+            # One that was bound again since ended again since, or it would not be frozen.
+            assert any(seq in each.acknowledged for seq in later), (
+                f"set {sid} counts as stopped, and {each.holder} has {message}"
             )
 
 
@@ -372,6 +484,28 @@ def nobody_suspended_loses_an_id(record: Record, gone: Iterable[int]) -> None:
         )
 
 
+@invariant(10)
+def numbers_are_never_used_again(record: Record, sid: int | None, generation: int | None) -> None:
+    """Invariant 10: a set or a life has a number that is above all there were."""
+    if sid is not None:
+        assert sid >= record.sids, f"set number {sid} given out twice"
+        record.sids = sid + 1
+    if generation is not None:
+        assert generation > record.generation, f"generation {generation} given out twice"
+        record.generation = generation
+
+
+@invariant(10)
+def lives_are_told_apart(record: Record, said: Answer | Event | Resync) -> None:
+    """Invariant 10: whatever names an ID says which life of it is meant, the one it has now."""
+    for ioasid, generation in generations_in(said):
+        life = record.lives[ioasid]
+        assert generation == life.generation, (
+            f"{said_of(said)} is of generation {generation}: IOASID {ioasid} lives as "
+            f"{life.generation}"
+        )
+
+
 @invariant(8)
 def every_request_is_answered_once(record: Record, effects: Iterable[Effect]) -> None:
     """Invariant 8: a request that waits is answered once, when what it waits for is reclaimed."""
@@ -379,185 +513,22 @@ def every_request_is_answered_once(record: Record, effects: Iterable[Effect]) ->
         if isinstance(effect, Complete):
             ticket = effect.ticket
             assert ticket not in record.abandoned, f"ticket {ticket} answered after it was given up"
+            if ticket in record.in_parts:
+                record.in_parts.remove(ticket)
+                continue
+            if ticket in record.freezing:
+                sid = record.freezing.pop(ticket)
+                stopped = effect.answer == Frozen(sid, True)
+                assert stopped or effect.answer == Frozen(sid, False)
+                if stopped:
+                    record.frozen_sids.append(sid)
+                continue
             assert ticket in record.waiting, f"ticket {ticket} answered twice or never asked"
-            assert effect.reply == Released(True), f"ticket {ticket} answered {effect.reply}"
+            assert effect.answer == Released(True), f"ticket {ticket} answered {effect.answer}"
             pending = record.waiting.pop(ticket)
             assert not pending, f"ticket {ticket} answered before {sorted(pending)} were reclaimed"
     for ticket, pending in record.waiting.items():
-        assert pending, f"ticket {ticket} not answered when all it waited for was reclaimed"
-
-
-refusals_change_nothing: Final[Callable[[Snapshot, Allocator], None]] = unchanged
-"""Invariant 7: a refused request leaves the state exactly as it was."""
-
-
-# -- an allocator that checks itself ----------------------------------------------------------
-
-
-class CheckedAllocator(Allocator):
-    """The core, with the invariants checked after every request that may have changed something.
-
-    `thorough` compares snapshots around every request besides, to see that a refusal changed
-    nothing; that makes it several times slower. The first violation is raised from the call that
-    brought it, and kept in `violation`.
-    """
-
-    thorough: bool = False
-    violation: InvariantViolated | None = None
-    _recorded: Record
-
-    def _set_up(self, tables: Any) -> None:
-        super()._set_up(tables)
-        self._recorded = Record(self)
-
-    @property
-    def history(self) -> list[Line]:
-        """Every request so far, in order."""
-        return self._recorded.lines
-
-    def handle(self, session: int, request: Request, ticket: int = 0) -> Reply | None:
-        """Decide a request as `Allocator.handle` does, then check. Raises `InvariantViolated`."""
-        tables = self._tables
-        asker = tables.sessions.get(session)
-        name = f"session {session}" if asker is None else asker.name
-        seq = tables.seq
-        done = len(tables.outbox)
-        before = self.snapshot() if self.thorough else None
-        try:
-            answer = super().handle(session, request, ticket)
-        except IoasidError as error:
-            self._note(name, request, error, done, ticket, seq)
-            if before is not None:
-                self._checked(lambda: _same(before, self.snapshot()))
-            raise
-        self._note(name, request, answer, done, ticket, seq)
-        if not isinstance(request, QUERIES):
-            self._checked(lambda: check_state(self))
-        return answer
-
-    def _note(
-        self,
-        name: str,
-        request: Request,
-        answer: Reply | IoasidError | None,
-        done: int,
-        ticket: int,
-        seq: int,
-    ) -> None:
-        effects = self._tables.outbox[done:]
-        note = self._recorded.note
-        self._checked(lambda: note(name, request, answer, effects, ticket=ticket, seq=seq))
-
-    def abandon(self, ticket: int) -> None:
-        """Forget a request as `Allocator.abandon` does, then check. Raises `InvariantViolated`."""
-        super().abandon(ticket)
-        self._recorded.abandoned.add(ticket)
-        self._recorded.waiting.pop(ticket, None)
-        self._checked(lambda: check_state(self))
-
-    def suspend_all(self) -> None:
-        """Let every session crash as `Allocator.suspend_all` does; the history begins after it."""
-        for session in tuple(self._tables.sessions):
-            super().handle(session, SuspendSession())
-        self._recorded = Record(self)
-        self._checked(lambda: check_state(self))
-
-    def open_session(self, name: str) -> SessionOpened:
-        """Open a session as `Allocator.open_session` does."""
-        opened = super().open_session(name)
-        self._recorded.suspended.discard(name)
-        return opened
-
-    def _checked(self, check: Callable[[], None]) -> None:
-        try:
-            check()
-        except InvariantViolated as violation:
-            if self.violation is None:
-                self.violation = violation
-            raise
-
-    def leaks(self) -> list[str]:
-        """Return what is left of anybody but the first session, in words; empty if nothing is."""
-        tables = self._tables
-        left = [
-            f"holder {name!r} is {'suspended' if holder.session is None else 'still there'}"
-            for name, holder in tables.holders.items()
-            if holder.session != self.session
-        ]
-        for owner in tables.sets.values():
-            for ioasid in sorted(owner.records):
-                record = self.record(ioasid)
-                assert record is not None
-                left += [
-                    f"{name!r} holds {count} reference{'s' * (count > 1)} of IOASID {ioasid}"
-                    for name, count in sorted(record.references.items())
-                ]
-                if record.state is IoasidState.FREE_PENDING:
-                    left.append(f"IOASID {ioasid} is in quarantine")
-        left += [
-            f"subscription {number} of {each.holder.name!r} to {each.scope} is still there"
-            for number, each in tables.subscriptions.items()
-        ]
-        left += [f"the request with ticket {ticket} still waits" for ticket in tables.waiters]
-        return left
-
-
-@invariant(7)
-def _same(before: Snapshot, after: Snapshot) -> None:
-    assert before == after, "the state differs"
-
-
-# -- how it is written ------------------------------------------------------------------------
-
-
-def _said(message: object) -> str:
-    if isinstance(message, IoasidError):
-        return f"{type(message).__name__} ({message.code}: {message.message})"
-    if isinstance(message, Statistics):
-        return "Statistics(...)"
-    if isinstance(message, LiveIoasid):
-        spid = "" if message.spid is None else f" with spid {message.spid}"
-        return f"{message.ioasid} {message.state.name}{spid}"
-    if isinstance(message, Resync):
-        return f"Resync of {_value(message.ioasids)} (seq={message.seq})"
-    if isinstance(message, Event):
-        rest = "".join(
-            f", {name}={getattr(message, name)!r}"
-            for name in ("spid", "publisher")
-            if getattr(message, name) is not None
+        # Of what is done in parts, the answer comes with the last.
+        assert pending or record.allocator.has_work, (
+            f"ticket {ticket} not answered when all it waited for was reclaimed"
         )
-        return f"{message.kind.name} of {message.ioasid} (seq={message.seq}{rest})"
-    if isinstance(message, Struct):
-        defaults = message.__struct_defaults__
-        fields = message.__struct_fields__
-        known = dict(zip(fields[len(fields) - len(defaults) :], defaults, strict=True))
-        given = (
-            f"{name}={_value(getattr(message, name))}"
-            for name in fields
-            if name not in known or known[name] != getattr(message, name)
-        )
-        return f"{type(message).__name__}({', '.join(given)})"
-    return _value(message)
-
-
-def _value(value: object) -> str:
-    # The same text in every process: sets have no order of their own.
-    match value:
-        case Enum():
-            return value.name
-        case frozenset():
-            return "{" + ", ".join(sorted(_value(each) for each in value)) + "}"
-        case tuple():
-            return "[" + ", ".join(_said(each) for each in value) + "]"
-        case _:
-            return repr(value)
-
-
-def _effect(effect: Effect, name: str) -> str:
-    match effect:
-        case Deliver(subscription, message):
-            return f"tells {name} ({subscription}): {_said(message)}"
-        case Complete(ticket, reply):
-            return f"answers ticket {ticket}: {_said(reply)}"
-        case _:
-            return f"{type(effect).__name__.lower()}s the queue of {name} ({effect.subscription})"

@@ -35,19 +35,19 @@ class Shuffler(random.Random):
 
 
 @contextmanager
-def seeded(picker: Picker, stuck: Callable[[str], None], patience: float) -> Iterator[MockClock]:
+def seeded(picker: Picker, stuck: Callable[[str], None], stuck_after: float) -> Iterator[MockClock]:
     """Let trio schedule as a picker picks, while the scope lasts; gives the clock to run with.
 
     `stuck` is called as by a `SeededLoop`.
     """
     clock = MockClock(autojump_threshold=0)
-    until = patience
+    until = stuck_after
 
     def jump() -> None:
         nonlocal until
         wait = _run.current_statistics().seconds_to_next_deadline
         if clock.current_time() + wait > until:
-            until = clock.current_time() + patience
+            until = clock.current_time() + stuck_after
             try:
                 stuck("nobody can go on")
             except Stuck:

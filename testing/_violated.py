@@ -24,6 +24,10 @@ INVARIANTS: Final[dict[int, str]] = {
     7: "a refused request changes nothing",
     8: "every request gets exactly one reply",
     9: "what a suspended holder has is kept until it is back or evicted",
+    10: "no set number or generation is given out twice",
+    11: "no hardware has an ID that is in the pool or in another life",
+    12: "what was answered or told is kept",
+    13: "nothing of a set that is frozen runs",
 }
 """The invariants by number; 0 stands for what the allocator keeps for itself."""
 

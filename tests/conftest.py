@@ -1,18 +1,21 @@
 """The backends every async test runs on."""
 
 import platform
+import random
 from typing import Any
 
 import pytest
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+def anyio_backend(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> tuple[str, dict[str, Any]]:
     """Name the backend of one test: asyncio, asyncio on uvloop, or trio.
 
     trio gets a clock of its own that jumps to the next deadline as soon as
     every task waits: an hour's timeout passes at once, and no time leaks from
-    one test into the next.
+    one test into the next. It shuffles its tasks, from the same seed in every test.
     """
     match request.param:
         case "asyncio":
@@ -22,8 +25,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
                 pytest.skip("uvloop runs on CPython and not on Windows")
             return "asyncio", {"use_uvloop": True}
         case "trio":
+            from trio._core import _run
             from trio.testing import MockClock
 
+            monkeypatch.setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+            monkeypatch.setattr(_run, "_r", random.Random(1))
             return "trio", {"clock": MockClock(autojump_threshold=0)}
         case unknown:
             raise AssertionError(unknown)

@@ -19,11 +19,25 @@ import pytest
 
 import ioasid.actors
 import ioasid.core
+import ioasid.fleet
+import ioasid.journal
+import ioasid.linux
+import ioasid.recorder
+import ioasid.service
 import ioasid.testing
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-PACKAGES = (ioasid.core, ioasid.actors, ioasid.testing)
+PACKAGES = (
+    ioasid.core,
+    ioasid.journal,
+    ioasid.actors,
+    ioasid.linux,
+    ioasid.recorder,
+    ioasid.service,
+    ioasid.fleet,
+    ioasid.testing,
+)
 
 # The part of the standard library that computes and does nothing else: no event
 # loop, no clock, no randomness, no files, no processes, no environment.
@@ -64,10 +78,25 @@ IMPURE_BUILTINS = frozenset(
 
 ALLOWED = {
     ioasid.core: PURE_STDLIB | {"attrs", "msgspec", "ioasid.core"},
+    ioasid.journal: frozenset(sys.stdlib_module_names)
+    | {"attrs", "msgspec", "ioasid.core", "ioasid.journal"},
     ioasid.actors: frozenset(sys.stdlib_module_names)
-    | {"anyio", "attrs", "msgspec", "trio", "outcome", "ioasid.core", "ioasid.actors"},
+    | {"anyio", "attrs", "msgspec", "trio", "outcome"}
+    | {"ioasid.core", "ioasid.journal", "ioasid.actors"},
+    ioasid.linux: frozenset(sys.stdlib_module_names)
+    | {"anyio", "attrs", "ioasid.core", "ioasid.actors", "ioasid.linux"},
+    ioasid.recorder: frozenset(sys.stdlib_module_names)
+    | {"anyio", "attrs", "msgspec", "ioasid.core", "ioasid.actors", "ioasid.recorder"},
+    ioasid.service: frozenset(sys.stdlib_module_names)
+    | {"anyio", "attrs", "click", "msgspec", "prometheus_client", "rich", "textual"}
+    | {"ioasid.core", "ioasid.journal"}
+    | {"ioasid.actors", "ioasid.linux", "ioasid.recorder", "ioasid.service"},
+    ioasid.fleet: frozenset(sys.stdlib_module_names)
+    | {"aetcd", "anyio", "attrs", "click", "msgspec"}
+    | {"ioasid.core", "ioasid.actors", "ioasid.service", "ioasid.fleet"},
     ioasid.testing: frozenset(sys.stdlib_module_names)
-    | {"anyio", "attrs", "msgspec", "rich", "trio", "ioasid.core", "ioasid.actors"}
+    | {"anyio", "attrs", "msgspec", "rich", "trio"}
+    | {"ioasid.core", "ioasid.journal", "ioasid.actors", "ioasid.linux", "ioasid.recorder"}
     | {"ioasid.testing"},
 }
 
@@ -178,6 +207,17 @@ def test_imports_point_one_way(package: ModuleType) -> None:
     assert [] == strangers
 
 
+def test_the_root_leads_to_the_command_line_alone() -> None:
+    """`ioasid` itself is a version and a command: it imports nothing but what it runs."""
+    found = {
+        name
+        for path in sorted(Path(str(ioasid.__file__)).parent.glob("*.py"))
+        for _, name in imported(path)
+        if not within(name, frozenset(sys.stdlib_module_names))
+    }
+    assert {"ioasid.fleet._command"} == found
+
+
 def test_core_calls_nothing_that_reaches_outside() -> None:
     """The core uses no builtin that does input or output, or runs text as code."""
     calls = [
@@ -222,6 +262,17 @@ def test_actors_need_neither_trio_nor_uvloop() -> None:
     assert "imported\n" == run(program)
 
 
+def test_clients_need_no_extras() -> None:
+    """The service imports where what its command line needs is not installed."""
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('click', 'rich', 'textual', 'trio', 'uvloop')))\n"
+        "import ioasid.service\n"
+        "print('imported')"
+    )
+    assert "imported\n" == run(program)
+
+
 def run(program: str) -> str:
     """What a program prints in an interpreter of its own."""
     result = subprocess.run(
@@ -247,6 +298,114 @@ def test_actors_import_trio_only_when_needed() -> None:
     assert [] == unguarded
 
 
+def for_types_only(path: Path) -> set[str]:
+    """The modules that a file imports for its annotations, and never loads."""
+    return {
+        str(inner.module)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in node.body
+        if isinstance(inner, ast.ImportFrom)
+    }
+
+
+def among_themselves(package: ModuleType) -> dict[str, set[str]]:
+    """Which modules of a package each of its modules imports, wherever in its file.
+
+    The records of the core refer to each other, as the rows of tables do; there, what is imported
+    for the annotations of one does not count.
+    """
+    names = {path.stem for path in modules(package)} - {"__init__"}
+    prefix = f"{package.__name__}."
+    found: dict[str, set[str]] = {}
+    for path in modules(package):
+        if path.stem in names:
+            inner = {name for _, name in imported(path, package) if name.startswith(prefix)}
+            if package is ioasid.core:
+                inner -= for_types_only(path)
+            found[path.stem] = {name.removeprefix(prefix).split(".")[0] for name in inner} & names
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
+def test_modules_import_in_no_circle(package: ModuleType) -> None:
+    """Within a package, too, imports point one way: no module leads back to itself."""
+    left = among_themselves(package)
+    while free := {name for name, needs in left.items() if not needs & left.keys()}:
+        left = {name: needs for name, needs in left.items() if name not in free}
+    assert {} == left
+
+
+def test_sessions_and_the_allocator_know_a_port_only() -> None:
+    """Session, subscription and actor lead to none of each other; what joins them is the port."""
+    imports = among_themselves(ioasid.actors)
+
+    def reach(name: str) -> set[str]:
+        found: set[str] = set()
+        ahead = [name]
+        while ahead:
+            needs = imports[ahead.pop()] - found
+            found |= needs
+            ahead += needs
+        return found
+
+    assert "_port" in reach("_session") & reach("_subscription") & reach("_allocator")
+    assert not reach("_subscription") & {"_session", "_allocator", "_local_port"}
+    assert not reach("_session") & {"_allocator", "_local_port"}
+    assert not reach("_allocator") & {"_session", "_subscription", "_queue", "_local_port"}
+    assert {"_local_port", "_open"} == {
+        name for name, needs in imports.items() if "_allocator" in needs
+    }
+
+
+def private(name: str) -> bool:
+    """Whether a name is for its own module only."""
+    return name.startswith("_") and not name.endswith("__")
+
+
+def own_names(path: Path) -> set[str]:
+    """The attributes that a module's own classes and functions bind."""
+    found: set[str] = set()
+    for node in ast.walk(parse(path)):
+        match node:
+            case ast.ClassDef(body=body):
+                for each in body:
+                    match each:
+                        case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                            found.add(name)
+                        case ast.AnnAssign(target=ast.Name(id=name)):
+                            found.add(name)
+                        case ast.Assign(targets=targets):
+                            found |= {one.id for one in targets if isinstance(one, ast.Name)}
+                        case _:
+                            pass
+            case ast.Attribute(value=ast.Name(id="self"), attr=name, ctx=ast.Store()):
+                found.add(name)
+            case _:
+                pass
+    return found
+
+
+def test_actors_use_public_members_of_each_other() -> None:
+    """A private attribute is used where it is bound, and a private name is imported by nobody."""
+    peeks = []
+    for path in modules(ioasid.actors):
+        own = own_names(path)
+        for node in ast.walk(parse(path)):
+            match node:
+                case ast.Attribute(attr=name) if private(name) and name not in own:
+                    peeks.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+                case ast.ImportFrom(module=str(module), names=names) if path.stem != "__init__":
+                    peeks += [
+                        f"{path.name}:{node.lineno}: {each.name} of {module}"
+                        for each in names
+                        if private(each.name)
+                    ]
+                case _:
+                    pass
+    assert [] == peeks
+
+
 def test_outsiders_use_the_facades() -> None:
     """Demos and benchmarks import the packages, no module inside them."""
     inner = [
@@ -254,15 +413,14 @@ def test_outsiders_use_the_facades() -> None:
         for directory in ("demos", "benchmarks")
         for path in sorted((ROOT / directory).rglob("*.py"))
         for node, name in imported(path)
-        if name.startswith("ioasid.")
-        and name not in {"ioasid.core", "ioasid.actors", "ioasid.testing"}
+        if name.startswith("ioasid.") and name not in {package.__name__ for package in PACKAGES}
     ]
     assert [] == inner
 
 
 def test_nobody_imports_the_folders() -> None:
-    """What is installed as ioasid.core is never imported as core, nor the actors."""
-    folders = frozenset({"actors", "core", "testing"})
+    """What is installed as ioasid.core is never imported as core, nor any other package."""
+    folders = frozenset(package.__name__.removeprefix("ioasid.") for package in PACKAGES)
     bare = [
         f"{path.relative_to(ROOT)}:{node.lineno}: {name}"
         for directory in ("demos", "benchmarks", "tests")

@@ -63,7 +63,7 @@ async def peer_asks(backend: str, plan: Plan) -> list[Figure]:
             yield pass_of(_through_peer(ask, sid, asks), clients, asks)
 
     times, left_out = await _take_turns(ours(), opening, plan, lambda each: each.asking is not None)
-    return _figures("peer_ask", times, left_out, backend, rest=5.0)
+    return _figures("peer_ask", times, left_out, backend, 2.0, 5.0)
 
 
 async def peer_fanout(backend: str, plan: Plan) -> list[Figure]:
@@ -91,7 +91,8 @@ async def peer_fanout(backend: str, plan: Plan) -> list[Figure]:
     times, left_out = await _take_turns(
         ours(), opening, plan, lambda each: each.telling is not None
     )
-    return _figures("peer_fanout", times, left_out, backend)
+    target = {"asyncio": 1.05, "uvloop": 1.1}[backend]
+    return _figures("peer_fanout", times, left_out, backend, target)
 
 
 async def peer_filtered(backend: str, plan: Plan) -> list[Figure]:
@@ -111,7 +112,7 @@ async def peer_filtered(backend: str, plan: Plan) -> list[Figure]:
     times, left_out = await _take_turns(
         ours(), opening, plan, lambda each: each.telling is not None
     )
-    return _figures("peer_filtered", times, left_out, backend)
+    return _figures("peer_filtered", times, left_out, backend, 0.65)
 
 
 def _through_peer(ask: Ask, sid: int, asks: int) -> Client:
@@ -217,6 +218,7 @@ def _figures(
     times: dict[str, list[float]],
     left_out: dict[str, str],
     backend: str,
+    fastest: float,
     rest: float | None = None,
 ) -> list[Figure]:
     ours = [each for each in (OURS, TOLD, FLOOR) if each in times]
@@ -238,6 +240,6 @@ def _figures(
             at_least=True,
             note=note,
         )
-        for peer, suffix, target in zip(order, ("fastest", "rest"), (2.0, rest), strict=False)
+        for peer, suffix, target in zip(order, ("fastest", "rest"), (fastest, rest), strict=False)
         if target is not None
     ]

@@ -10,18 +10,21 @@ from anyio.lowlevel import checkpoint
 
 from ioasid.actors import ActorCrashed, Decision, Host, Step, Vm, open_host
 from ioasid.core import (
-    Alloc,
-    Allocated,
-    Allocator,
+    Deliver,
+    Event,
     EventKind,
+    Ioasid,
     IoasidError,
+    IoasidRange,
     IoasidRecord,
     IoasidState,
     Message,
     Priority,
     Resync,
+    Subscribed,
     UnknownIoasid,
 )
+from tests.actors.inside import core_of
 from tests.core.invariants import check_state
 
 T = TypeVar("T")
@@ -37,31 +40,39 @@ class Planted(Exception):
 
 
 class Witness:
-    """Observes a host: every step and decision in order, the references of every ID.
+    """Watches a host: every step and decision in order, the references of every ID.
 
     `fault` is asked at every step whether the actor is to crash there.
     """
 
     def __init__(self, fault: Callable[[Step], bool] = lambda _: False) -> None:
-        self.fault = fault
+        self._fault = fault
         self.seen: list[Decision | Step] = []
         self.counts: dict[int, list[int]] = {}
         """The reference count of every ID, each time that it changed, over all its lives."""
+        self._holders: dict[int, str] = {}
+        """By subscription."""
 
     def __call__(self, seen: Decision | Step) -> None:
-        """Note it."""
+        """Note it: a tap."""
         self.seen.append(seen)
         if isinstance(seen, Step):
-            if self.fault(seen):
-                raise Planted(seen.actor)
             return
-        if isinstance(seen.request, Alloc) and isinstance(seen.answer, Allocated):
-            self.counts.setdefault(seen.answer.ioasid, [])
-        for ioasid, counts in self.counts.items():
-            record = seen.find(ioasid)
-            count = 0 if record is None else record.reference_count
+        if isinstance(seen.answer, Subscribed):
+            self._holders[seen.answer.subscription] = seen.holder
+        changes = seen.changes
+        now = {ioasid: 1 for each in changes.allocated for ioasid in every(each)}
+        now |= {each.ioasid: each.reference_count for each in changes.ioasids}
+        now |= {ioasid: 0 for each in changes.reclaimed for ioasid in every(each)}
+        for ioasid, count in now.items():
+            counts = self.counts.setdefault(ioasid, [])
             if not counts or counts[-1] != count:
                 counts.append(count)
+
+    def crash(self, step: Step) -> None:
+        """Crash the actor if it is to crash here: a fault."""
+        if self._fault(step):
+            raise Planted(step.actor)
 
     def steps(self, *kinds: type[Message]) -> list[tuple[str, Message]]:
         """The steps of these kinds, in order, with the actor of each."""
@@ -82,16 +93,35 @@ class Witness:
     def told(self, kind: EventKind, ioasid: int) -> list[str]:
         """Who was told that this happened to the ID, in order."""
         return [
-            holder
+            self._holders[number]
             for each in self.seen
             if isinstance(each, Decision)
-            for holder, message in each.told
-            if not isinstance(message, Resync) and (message.kind, message.ioasid) == (kind, ioasid)
+            for number, message in deliveries(each)
+            if isinstance(message, Event) and (message.kind, message.ioasid) == (kind, ioasid)
         ]
+
+    def told_by(self, decision: Decision) -> list[str]:
+        """Who was told of something by this decision, which was seen, once for each message."""
+        return [self._holders[number] for number, _ in deliveries(decision)]
 
     def resyncs(self, actor: str) -> int:
         """How many Resyncs an actor took up."""
         return sum(each[0] == actor for each in self.steps(Resync))
+
+
+def deliveries(decision: Decision) -> list[tuple[int, Event | Resync]]:
+    """What a decision told each subscription, in order."""
+    return [
+        (number, effect.message)
+        for effect in decision.effects
+        if isinstance(effect, Deliver)
+        for number in effect.subscriptions
+    ]
+
+
+def every(ioasids: IoasidRange) -> range:
+    """The IDs of a range."""
+    return range(ioasids.first, ioasids.last + 1)
 
 
 def fault_at(actor: str, kind: type[Message], times: int = 1) -> Callable[[Step], bool]:
@@ -124,8 +154,10 @@ async def a_host(
     async with open_host(
         capacity=capacity,
         system_quota=SYSTEM_QUOTA,
-        observer=witness,
+        taps=() if witness is None else [witness],
+        fault=None if witness is None else witness.crash,
         max_restarts=max_restarts,
+        restart_wait=0,
     ) as host:
         await host.add_device("dsa0")
         await host.add_device("dsa1")
@@ -133,7 +165,7 @@ async def a_host(
         yield host, vm
 
 
-async def dma_in_flight(host: Host, vm: Vm, gpasid: int = 101) -> tuple[int, int]:
+async def dma_in_flight(host: Host, vm: Vm, gpasid: int = 101) -> tuple[Ioasid, int]:
     """Let a VM use a new ID on "dsa0"; returns the ID and the transfer in flight."""
     pasid = await vm.alloc()
     await vm.bind("dsa0", pasid, gpasid)
@@ -214,14 +246,9 @@ class Asked:
             self.came_to[name] = type(error)
 
 
-def core_of(host: Host) -> Allocator:
-    """The state machine behind a host, to look at what no request shows."""
-    return host.allocator._actor.core
-
-
 async def check_host(host: Host) -> None:
     """Assert what has to hold at any quiet moment: who may reach an ID, references it."""
-    check_state(core_of(host))
+    check_state(core_of(host.allocator))
     iommu = host.vtd.iommu
     expected: dict[int, dict[str, int]] = {}
     for ioasid in iommu.programmed():
@@ -244,11 +271,11 @@ async def check_host(host: Host) -> None:
 async def nothing_is_left(host: Host) -> None:
     """Assert that no VM, ID, entry, context, transfer, reference or suspended holder is left."""
     await settle()
-    check_state(core_of(host))
+    check_state(core_of(host.allocator))
     figures = await host.allocator.statistics()
     assert {} == host.vms
     assert (0, 0, 1) == (figures.active, figures.free_pending, figures.sets)
-    assert figures.capacity - SYSTEM_QUOTA == figures.available
+    assert figures.capacity - figures.reserved - SYSTEM_QUOTA == figures.available
     assert (0, ()) == (figures.suspended, figures.lagging)
     assert {each: {} for each in host.devices} == host.vtd.iommu.tables
     for vdcm in host.devices.values():

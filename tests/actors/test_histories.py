@@ -130,7 +130,7 @@ class History:
     async def bind_and_submit(self, device: str, process: int) -> None:
         """Bind a process and submit its work."""
         pasid = await self.host.sva_bind(device, process)
-        transfer = await self.host.sva_submit(device, pasid)
+        transfer = await self.host.sva_submit(device, pasid, process)
         self.flying[device, transfer] = f"process {process}"
 
     def complete(self) -> Call | None:
@@ -200,7 +200,9 @@ class History:
 async def play(seed: int, *, evictions: bool) -> History:
     """Play the history of a seed to its end."""
     async with (
-        open_host(capacity=24, system_quota=SYSTEM_QUOTA, max_restarts=10_000) as host,
+        open_host(
+            capacity=24, system_quota=SYSTEM_QUOTA, max_restarts=10_000, restart_wait=0
+        ) as host,
         create_task_group() as tasks,
     ):
         history = History(host, tasks, random.Random(seed), evictions)

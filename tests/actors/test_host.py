@@ -3,7 +3,9 @@
 import gc
 import itertools
 import weakref
-from contextlib import nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -17,7 +19,9 @@ from ioasid.actors import (
     AlreadyProgrammed,
     BindGuestPasid,
     Cleared,
+    Context,
     Decision,
+    Device,
     DeviceExists,
     DmaFault,
     DmaLanded,
@@ -25,14 +29,21 @@ from ioasid.actors import (
     Enqcmd,
     Entry,
     Host,
+    Iommu,
     Mapped,
     NotBound,
     NotProgrammed,
+    PasidTooWide,
+    PlantedFault,
     ProgramGuestPasid,
     Programmed,
     ProgramPasid,
+    RequestFailed,
+    StartDma,
     Step,
+    StopDma,
     TornDown,
+    UnbindGuestPasid,
     UnbindPending,
     UnknownDevice,
     UnknownTransfer,
@@ -51,12 +62,19 @@ from ioasid.core import (
     EventKind,
     HolderLive,
     InvalidArgument,
+    Ioasid,
     IoasidError,
     Message,
     NotOfThisSet,
     OpenSession,
     Priority,
+    QuotaBelowUse,
+    RangeFull,
     SessionEnded,
+    SetFrozen,
+    SetState,
+    StaleIoasid,
+    Statistics,
     Subscribe,
     TokenInUse,
     UnknownIoasid,
@@ -79,6 +97,9 @@ from tests.actors.hosts import (
     stuck_at,
     sure,
 )
+from tests.actors.inside import core_of
+from tests.core.helpers import state
+from tests.core.invariants import check_state
 
 pytestmark = pytest.mark.anyio
 
@@ -154,10 +175,75 @@ async def test_the_crash_flow() -> None:
         ] == witness.steps(TornDown, Unmapped, Draining, Cleared)
         with pytest.raises(UnknownIoasid):
             await vm.unbind("dsa0", pasid)
-        assert pasid == await other.alloc()
-        with pytest.raises(IoasidError, match="EACCES"):
+        again = await other.alloc()
+        assert pasid == again
+        with pytest.raises(StaleIoasid):
             await vm.unbind("dsa0", pasid)
-        assert 1 == await count(host, pasid)
+        with pytest.raises(NotOfThisSet):
+            await vm.unbind("dsa0", int(pasid))
+        assert 1 == await count(host, again)
+
+
+STALE: dict[str, Callable[[Host, Vm, Ioasid, Ioasid], Awaitable[object]]] = {
+    "free": lambda host, vm, old, process: vm.free(old),
+    "bind": lambda host, vm, old, process: vm.bind("dsa1", old, 101),
+    "bind again": lambda host, vm, old, process: vm.bind("dsa0", old, 101),
+    "unbind": lambda host, vm, old, process: vm.unbind("dsa0", old),
+    "stop": lambda host, vm, old, process: vm.stop("dsa0", old),
+    "VT-d's bind": lambda host, vm, old, process: host.vtd.ask(
+        BindGuestPasid("dsa1", old, vm.sid, 101, "vm-1")
+    ),
+    "VT-d's unbind": lambda host, vm, old, process: host.vtd.ask(
+        UnbindGuestPasid("dsa0", old, vm.sid)
+    ),
+    "DMA": lambda host, vm, old, process: host.device("dsa0").ask(StartDma(old, vm.sid)),
+    "DMA for whom": lambda host, vm, old, process: host.device("dsa0").ask(StartDma(old)),
+    "VDCM's stop": lambda host, vm, old, process: host.device("dsa0").ask(StopDma(old, vm.sid)),
+    "VDCM's stop for whom": lambda host, vm, old, process: host.device("dsa0").ask(StopDma(old)),
+    "program": lambda host, vm, old, process: host.device("dsa0").ask(ProgramPasid(process, 7)),
+    "process's DMA": lambda host, vm, old, process: host.sva_submit("dsa0", process, 8),
+    "process's stop": lambda host, vm, old, process: host.sva_stop("dsa0", process, 8),
+}
+"""Every door that takes the number of an ID: an old one of the VM's, or of a process's."""
+
+
+@pytest.mark.parametrize("door", STALE)
+async def test_an_old_number_is_refused_at_every_door(door: str) -> None:
+    """Whoever names a life that is over touches nobody who has the number now."""
+    async with a_host() as (host, vm):
+        old, _ = await dma_in_flight(host, vm)
+        await host.complete("dsa0", 1)
+        await vm.free(old)
+        process = await host.sva_bind("dsa0", 7)
+        await host.process_exited(7)
+        await settle()
+        pasid, transfer = await dma_in_flight(host, vm)
+        again = await host.sva_bind("dsa0", 8)
+        assert (old, process) == (pasid, again)
+        before = (
+            state(core_of(host.allocator)),
+            {name: dict(table) for name, table in host.vtd.iommu.tables.items()},
+            {each: vars_of(context) for each, context in contexts(host).items()},
+        )
+        with pytest.raises(StaleIoasid):
+            await STALE[door](host, vm, old, process)
+        await settle()
+        assert before == (
+            state(core_of(host.allocator)),
+            {name: dict(table) for name, table in host.vtd.iommu.tables.items()},
+            {each: vars_of(context) for each, context in contexts(host).items()},
+        )
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+
+
+def contexts(host: Host) -> dict[int, Context]:
+    """What the first device has programmed."""
+    return host.device("dsa0").device.contexts
+
+
+def vars_of(context: Context) -> tuple[object, ...]:
+    """What there is to say of a context."""
+    return context.sid, context.gpasid, context.generation, context.stopping, *context.in_flight
 
 
 async def test_two_vms_share_a_device() -> None:
@@ -224,12 +310,14 @@ async def test_a_name_is_free_again_when_its_vm_is_gone() -> None:
 
 
 async def test_a_vm_that_is_gone_reaches_nothing_of_the_next_one() -> None:
-    """A new VM may get the set number of an old one; the old one stays out."""
+    """A new VM gets the ID of an old one, never its set number; the old one stays out."""
     async with a_host() as (host, vm):
+        before = await vm.alloc()
         await vm.close()
         successor = await host.start_vm("vm-2", quota=8)
-        assert vm.sid == successor.sid
+        assert vm.sid < successor.sid
         pasid = await successor.alloc()
+        assert before == pasid
         await successor.bind("dsa0", pasid, 101)
         refused: list[Call] = [
             vm.alloc,
@@ -358,7 +446,7 @@ async def test_a_crash_with_bindings(who: str) -> None:
         actor_of(who, host, vm).crash()
         await settle()
         assert references == (await host.allocator.find(pasid)).references
-        assert ({101: pasid}, {pasid: Entry("vm-1", 101)}) == (
+        assert ({101: pasid}, {pasid: Entry("vm-1", 101, pasid.generation)}) == (
             vm.kvm.table,
             host.vtd.iommu.tables["dsa0"],
         )
@@ -523,7 +611,7 @@ async def use_a_process(host: Host) -> None:
     """A process that exits with DMA in flight."""
     pasid = await sure(lambda: host.sva_bind("dsa0", 77), AlreadyProgrammed)
     if pasid is not None:
-        await sure(lambda: host.sva_submit("dsa0", pasid))
+        await sure(lambda: host.sva_submit("dsa0", pasid, 77))
     await sure(lambda: host.process_exited(77))
 
 
@@ -619,7 +707,7 @@ async def test_an_eviction_with_dma_in_flight(holder: str) -> None:
 def keep_busy(vdcm: Vdcm) -> None:
     """Give a device more to do than anybody here waits for."""
     for _ in range(500):
-        vdcm.tell(ProgramPasid(CAPACITY - 1))
+        vdcm.client().tell(ProgramPasid(CAPACITY - 1, 1))
 
 
 async def turns(count: int) -> None:
@@ -629,7 +717,7 @@ async def turns(count: int) -> None:
 
 
 async def test_what_a_vm_asked_a_device_ends_with_it() -> None:
-    """What waits at a busy device when its VM ends does not reach the next VM with that set."""
+    """What waits at a busy device when its VM ends does not reach the next VM of that name."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         asked = Asked(tasks)
         vdcm = host.device("dsa0")
@@ -639,26 +727,27 @@ async def test_what_a_vm_asked_a_device_ends_with_it() -> None:
         await vm.close()
         following = await host.start_vm("vm-1", quota=QUOTA)
         await following.bind("dsa0", await following.alloc(), 101)
-        assert vm.sid == following.sid
+        assert vm.sid < following.sid
         await settle()
         assert ({"program": VmClosed}, {}) == (asked.came_to, vdcm.device.contexts)
 
 
 async def test_what_a_vm_asked_the_iommu_ends_with_it() -> None:
-    """A bind that waits at VT-d when its VM ends does not reach the next owner of set and ID."""
+    """A bind that waits at VT-d when its VM ends does not reach the next owner of its ID."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         asked = Asked(tasks)
         pasid = await vm.alloc()
         for _ in range(500):
-            host.vtd.tell(BindGuestPasid("dsa1", CAPACITY - 1, vm.sid, 9, "vm-1"))
+            host.vtd.client().tell(BindGuestPasid("dsa1", CAPACITY - 1, vm.sid, 9, "vm-1"))
         tasks.start_soon(asked.note, "bind", lambda: vm.bind("dsa0", pasid, 101))
         await turns(20)
         await vm.close()
         following = await host.start_vm("vm-2", quota=QUOTA)
-        assert (vm.sid, pasid) == (following.sid, await following.alloc())
+        again = await following.alloc()
+        assert (True, pasid) == (vm.sid < following.sid, again)
         await settle()
         assert ({"bind": VmClosed}, {}) == (asked.came_to, host.vtd.iommu.tables["dsa0"])
-        assert None is (await host.allocator.find(pasid)).spid
+        assert None is (await host.allocator.find(again)).spid
 
 
 async def test_work_waiting_at_a_device_does_not_reach_another_vm() -> None:
@@ -677,11 +766,270 @@ async def test_work_waiting_at_a_device_does_not_reach_another_vm() -> None:
         await vm.free(pasid)
         while await count(host, pasid):
             await checkpoint()
-        assert pasid == await other.alloc()
-        await other.bind("dsa0", pasid, 101)
+        again = await other.alloc()
+        assert pasid == again
+        await other.bind("dsa0", again, 101)
         await settle()
-        assert {"submit": NotOfThisSet} == asked.came_to
+        assert {"submit": StaleIoasid} == asked.came_to
+        assert again.generation == vdcm.device.contexts[pasid].generation
         assert ([pasid], {}) == ([*vdcm.device.contexts], vdcm.device.transfers)
+
+
+# Devices that come and go
+
+
+async def test_an_id_that_does_not_fit_a_device_is_refused() -> None:
+    """Nothing is programmed of an ID that is wider than the device's PASIDs, at every door."""
+    async with open_host(capacity=1024, system_quota=600) as host:
+        await host.add_device("small", pasid_bits=8)
+        await host.add_device("wide")
+        vm = await host.start_vm("vm-1", quota=400)
+        pasid = await vm.alloc(min=300)
+        with pytest.raises(PasidTooWide) as caught:
+            await vm.bind("small", pasid, 101)
+        assert ("small", 300, 8, "EOVERFLOW") == (
+            caught.value.device,
+            caught.value.ioasid,
+            caught.value.pasid_bits,
+            caught.value.code,
+        )
+        await vm.bind("wide", pasid, 101)
+        with pytest.raises(PasidTooWide):
+            await vm.bind("small", pasid, 101)
+        with pytest.raises(PasidTooWide):
+            await vm.program("small", 101)
+        with pytest.raises(PasidTooWide):
+            await host.device("small").ask(ProgramPasid(pasid, 77))
+        assert ({}, {}) == (host.vtd.iommu.tables["small"], host.device("small").device.contexts)
+        assert {"vtd": 1, "kvm:vm-1": 1} == (await host.allocator.find(pasid)).references
+        assert 255 >= await vm.alloc(device="small")
+        with pytest.raises(InvalidArgument):
+            await vm.alloc(min=256, device="small")
+        assert 255 == await vm.alloc(min=255, max=1000, device="small")
+        with pytest.raises(UnknownDevice):
+            await vm.alloc(device="none")
+
+
+async def test_a_process_gets_a_pasid_that_fits_its_first_device() -> None:
+    """The PASID of a process fits the device that it binds first; a narrower one refuses it."""
+    async with open_host(capacity=1024, system_quota=600) as host:
+        await host.add_device("small", pasid_bits=2)
+        await host.add_device("wide")
+        fitting = [await host.sva_bind("small", process) for process in range(3)]
+        assert [1, 2, 3] == fitting
+        with pytest.raises(RangeFull):
+            await host.sva_bind("small", 3)
+        wide = await host.sva_bind("wide", 3)
+        assert 4 == wide
+        with pytest.raises(PasidTooWide):
+            await host.sva_bind("small", 3)
+        assert {"vtd": 1, "vdcm:wide": 1} == (await host.allocator.find(wide)).references
+
+
+@pytest.mark.parametrize("pasid_bits", [0, 21, -1, True, 8.0, None, "8"])
+async def test_widths_that_are_none_are_refused(pasid_bits: Any) -> None:
+    """A width that no device has adds none."""
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        with pytest.raises(InvalidArgument, match="pasid_bits"):
+            await host.add_device("dsa0", pasid_bits=pasid_bits)
+        assert {} == host.devices
+        await host.add_device("dsa0")
+
+
+async def test_a_removed_device_is_drained_and_unbound_first() -> None:
+    """It takes no more work, waits for what is in flight, and goes; others are untouched."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid, transfer = await dma_in_flight(host, vm)
+        await vm.bind("dsa1", pasid, 101)
+        alone = await vm.alloc()
+        await vm.bind("dsa0", alone, 102)
+        ours = await host.sva_bind("dsa0", 77)
+        assert ours == await host.sva_bind("dsa1", 77)
+        work = await host.sva_submit("dsa0", ours, 77)
+        gone = host.device("dsa0")
+        asked = Asked(tasks)
+        await asked.ask("remove", lambda: host.remove_device("dsa0"))
+        await asked.ask("remove again", lambda: host.remove_device("dsa0"))
+        calls: list[Call] = [
+            lambda: vm.bind("dsa0", alone, 102),
+            lambda: vm.program("dsa0", 101),
+            lambda: vm.submit("dsa0", 101),
+            lambda: host.sva_bind("dsa0", 78),
+            lambda: host.sva_submit("dsa0", ours, 77),
+            lambda: vm.alloc(device="none"),
+        ]
+        for call in calls:
+            with pytest.raises(UnknownDevice):
+                await call()
+        with pytest.raises(DeviceExists):
+            await host.add_device("dsa0")
+        assert {} == asked.came_to
+        assert "process 77" == (await host.complete("dsa0", work)).owner
+        await settle()
+        assert {} == asked.came_to
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+        await settle()
+        assert {"remove": None, "remove again": None} == asked.came_to
+        with pytest.raises(UnknownDevice):
+            await host.remove_device("dsa0")
+        assert ({}, {}) == (gone.device.contexts, gone.device.transfers)
+        assert ["dsa1"] == [*host.vtd.iommu.tables] == [*host.devices]
+        assert {
+            pasid: Entry("vm-1", 101, pasid.generation),
+            ours: Entry("process 77", None, ours.generation),
+        } == host.vtd.iommu.tables["dsa1"]
+        assert (3, 1, 3) == tuple([await count(host, each) for each in (pasid, alone, ours)])
+        landed = await host.complete("dsa1", await host.sva_submit("dsa1", ours, 77))
+        assert "process 77" == landed.owner
+        await host.add_device("dsa0", pasid_bits=8)
+        await vm.bind("dsa0", alone, 102)
+        await host.process_exited(77)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_removal_goes_on_when_nobody_waits_and_drivers_crash() -> None:
+    """Who removes a device and gives up finds it gone when its DMA is over, crashes or not."""
+    async with a_host() as (host, vm):
+        _, transfer = await dma_in_flight(host, vm)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host.remove_device, "dsa0")
+            await settle()
+            tasks.cancel_scope.cancel()
+        host.vtd.crash()
+        await settle()
+        states = {each.actor: each.state for each in host.statistics()}
+        assert "stopping" == states["vdcm:dsa0"]
+        await host.complete("dsa0", transfer)
+        host.vtd.crash()
+        await settle()
+        assert ["dsa1"] == [*host.devices]
+        await host.add_device("dsa0")
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_removal_while_an_unbind_waits() -> None:
+    """An unbind that waits for its DMA is answered, and the device goes."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid, transfer = await dma_in_flight(host, vm)
+        asked = Asked(tasks)
+        await asked.ask("unbind", lambda: vm.unbind("dsa0", pasid))
+        await asked.ask("remove", lambda: host.remove_device("dsa0"))
+        await host.complete("dsa0", transfer)
+        await settle()
+        assert {"unbind": None, "remove": None} == asked.came_to
+        assert 1 == await count(host, pasid)
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_stopped_iommu_driver_leaves_no_entry_to_the_next_owner(*, drain: bool) -> None:
+    """Its entries are torn down, or their IDs stay in quarantine: no DMA reaches a stranger."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        asked = Asked(tasks)
+        pasid = await host.sva_bind("dsa0", 1)
+        await host.sva_submit("dsa0", pasid, 1)
+        host.vtd.stop(drain=drain)
+        await host.vtd.ended.wait()
+        await asked.ask("free", lambda: host.allocator.free(pasid, wait=True))
+        if drain:
+            assert {"dsa0": {}, "dsa1": {}} == host.vtd.iommu.tables
+            with pytest.raises(DmaFault):
+                await host.complete("dsa0", 1)
+            await settle()
+            assert {"free": True} == asked.came_to
+            assert pasid == await vm.alloc()
+        else:
+            assert "suspended" == host.vtd.statistics().state
+            assert "process 1" == (await host.complete("dsa0", 1)).owner
+            await settle()
+            assert {} == asked.came_to
+            assert await is_quarantined(host, pasid)
+            assert pasid != await vm.alloc()
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_stopped_device_driver_leaves_no_context_to_the_next_owner(*, drain: bool) -> None:
+    """Bound, at work, stopped; the process exits and a VM binds: the VM's memory is its own."""
+    async with a_host() as (host, vm):
+        pasid = await host.sva_bind("dsa0", 1)
+        transfer = await host.sva_submit("dsa0", pasid, 1)
+        vdcm = host.device("dsa0")
+        vdcm.stop(drain=drain)
+        await settle()
+        await host.process_exited(1)
+        await settle()
+        taken = await vm.alloc()
+        assert pasid != taken
+        await vm.bind("dsa0", taken, 101)
+        if drain:
+            assert "stopping" == vdcm.statistics().state
+            assert "process 1" == (await host.complete("dsa0", transfer)).owner
+            await vdcm.ended.wait()
+            await settle()
+            assert pasid == await vm.alloc()
+        else:
+            assert "suspended" == vdcm.statistics().state
+            assert await is_quarantined(host, pasid)
+        with pytest.raises(ActorStopped):
+            await vm.program("dsa0", 101)
+        with pytest.raises(ActorStopped):
+            await host.sva_bind("dsa0", 2)
+
+
+async def test_statistics_name_who_is_down() -> None:
+    """Every driver and VM actor is there by name, with its state; one that gave up stays."""
+    async with a_host() as (host, _):
+        for _ in range(4):
+            host.device("dsa0").crash()
+        await settle()
+        assert {
+            "kvm:vm-1": "serving",
+            "vdcm:dsa0": "down",
+            "vdcm:dsa1": "serving",
+            "vfio:vm-1": "serving",
+            "vtd": "serving",
+        } == {each.actor: each.state for each in host.statistics()}
+        assert isinstance(host.device("dsa0").statistics().error, PlantedFault)
+
+
+async def test_a_guests_nonsense_takes_no_device_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug that a guest meets six times is the failure of those requests alone."""
+
+    def broken(self: Any, ioasid: int) -> None:
+        raise KeyError(ioasid)
+
+    async with a_host(max_restarts=0) as (host, vm):
+        _, transfer = await dma_in_flight(host, vm)
+        other = await vm.alloc()
+        await vm.bind("dsa0", other, 102)
+        with monkeypatch.context() as patched:
+            patched.setattr(Device, "fits", broken)
+            for _ in range(6):
+                with pytest.raises(RequestFailed) as caught:
+                    await vm.program("dsa0", 102)
+                assert isinstance(caught.value.__cause__, KeyError)
+        assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+
+
+async def test_a_flood_of_binds_delays_another_vm_by_little() -> None:
+    """Each VM has its lane at the IOMMU driver and at every device."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm), anyio.create_task_group() as tasks:
+        other = await host.start_vm("vm-2", quota=QUOTA)
+        pasid, _ = await dma_in_flight(host, other)
+        flood = host.vtd.client()
+        for _ in range(2000):
+            flood.tell(BindGuestPasid("dsa0", CAPACITY - 1, vm.sid, 9, "vm-1"))
+        line = host.device("dsa0").client()
+        for _ in range(2000):
+            line.tell(StartDma(CAPACITY - 1, vm.sid))
+        await other.bind("dsa1", pasid, 101)
+        await other.submit("dsa0", 101)
+        assert 1900 < host.vtd.statistics().waiting
+        assert 1900 < host.device("dsa0").statistics().waiting
+        tasks.cancel_scope.cancel()
 
 
 # The end
@@ -739,8 +1087,8 @@ async def test_everything_is_refused_after_the_end() -> None:
         lambda: host.start_vm("vm-2", quota=1),
         lambda: host.complete("dsa0", transfer),
         lambda: host.sva_bind("dsa0", 77),
-        lambda: host.sva_submit("dsa0", pasid),
-        lambda: host.sva_stop("dsa0", pasid),
+        lambda: host.sva_submit("dsa0", pasid, 77),
+        lambda: host.sva_stop("dsa0", pasid, 77),
         lambda: host.sva_unbind("dsa0", 77),
         lambda: host.process_exited(77),
     ]
@@ -816,27 +1164,45 @@ async def test_a_host_can_be_cancelled() -> None:
         await vm.gone()
 
 
+@pytest.mark.usefixtures("broken_core")
 async def test_an_allocator_that_crashes_takes_the_host_along() -> None:
-    """A defect in the observer of the allocator's decisions ends the host with that error."""
-
-    def observe(seen: Decision | Step) -> None:
-        if isinstance(seen, Decision) and seen.request == OpenSession("crash it"):
-            raise Planted("allocator")
+    """A defect in the allocator ends the host with that error."""
 
     async def crash_it() -> None:
-        async with open_host(
-            capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=observe
-        ) as host:
-            await host.add_device("dsa0")
-            vm = await host.start_vm("vm-1", quota=8)
+        async with a_host() as (host, vm):
             await dma_in_flight(host, vm)
             vm.crash()
             await settle()
-            async with host.allocator.session("crash it"):
-                raise AssertionError("not reached")
+            await host.allocator.reserve_capacity(1)
+            raise AssertionError("not reached")
 
-    with pytest.raises(Planted):
+    with pytest.raises(RuntimeError, match="planted"):
         await crash_it()
+
+
+@pytest.mark.parametrize("kind", [Decision, Step])
+async def test_a_tap_that_raises_is_removed_everywhere(
+    kind: type[Decision | Step], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once and sees no decision and no step any more; the host and others go on."""
+    before: list[Decision | Step] = []
+    witness = Witness()
+
+    def bad(seen: Decision | Step) -> None:
+        before.append(seen)
+        if isinstance(seen, kind):
+            raise LookupError("of its own")
+
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA, taps=[bad, witness]) as host:
+        await host.add_device("dsa0")
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        pasid, transfer = await dma_in_flight(host, vm)
+        await host.complete("dsa0", transfer)
+        await vm.close()
+    assert {pasid: [1, 2, 3, 4, 3, 2, 1, 0]} == witness.counts
+    assert witness.seen[: len(before)] == before
+    assert [kind] == [type(each) for each in before if isinstance(each, kind)]
+    assert 1 == caplog.text.count("LookupError: of its own")
 
 
 async def test_a_host_leaves_no_cycle_behind() -> None:
@@ -877,9 +1243,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
             scope.cancel()
 
     armed = False
-    async with open_host(
-        capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=cancel_there
-    ) as host:
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA, taps=[cancel_there]) as host:
         armed = True
         with scope:
             if call == "add_device":
@@ -892,7 +1256,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
             figures = await host.allocator.statistics()
             assert (2, 0, 1) == (figures.sessions, figures.suspended, figures.sets)
             assert ({}, {}) == (host.devices, host.vms)
-            assert (await host.allocator.statistics()).available == CAPACITY - SYSTEM_QUOTA
+            assert (await host.allocator.statistics()).available == CAPACITY - 1 - SYSTEM_QUOTA
             await host.add_device("dsa0")
             vm = await host.start_vm("vm-1", quota=8)
         else:
@@ -923,6 +1287,43 @@ async def test_a_start_that_is_cancelled_after_any_time_leaves_nothing(passes: i
         await nothing_is_left(host)
 
 
+@pytest.mark.parametrize("passes", range(12))
+async def test_a_device_that_is_not_there_yet_is_bound_by_nobody(passes: int) -> None:
+    """A guest that is quicker than the device is refused, and holds nothing if it does not come."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        refused: list[IoasidError] = []
+
+        async def bind() -> None:
+            while not refused or isinstance(refused[-1], UnknownDevice):
+                try:
+                    await vm.bind("dsa2", pasid, 101)
+                    return
+                except IoasidError as error:
+                    refused.append(error)
+                    await checkpoint()
+
+        async with anyio.create_task_group() as binding:
+            binding.start_soon(bind)
+            await settle_a_little()
+            async with anyio.create_task_group() as adding:
+                adding.start_soon(host.add_device, "dsa2")
+                for _ in range(passes):
+                    await checkpoint()
+                adding.cancel_scope.cancel()
+            await settle_a_little()
+            binding.cancel_scope.cancel()
+        with anyio.fail_after(30):
+            await vm.close()
+        await nothing_is_left(host)
+
+
+async def settle_a_little() -> None:
+    """Let others have some turns."""
+    for _ in range(30):
+        await checkpoint()
+
+
 async def test_a_bind_that_is_cancelled_goes_on() -> None:
     """Who asks for a bind and gives up finds the ID bound in full, later."""
     async with a_host() as (host, vm):
@@ -933,8 +1334,10 @@ async def test_a_bind_that_is_cancelled_goes_on() -> None:
             tasks.cancel_scope.cancel()
         await settle()
         assert ({101: pasid}, 3) == (vm.kvm.table, await count(host, pasid))
+        await vm.bind("dsa0", pasid, 101)
         with pytest.raises(AlreadyProgrammed):
             await vm.bind("dsa0", pasid, 101)
+        assert 3 == await count(host, pasid)
         await vm.close()
         await nothing_is_left(host)
 
@@ -1018,7 +1421,9 @@ async def test_quotas_that_are_none_are_refused(quota: Any) -> None:
         {"capacity": True},
         {"capacity": "64"},
         {"capacity": 2**32},
-        {"observer": 5},
+        {"taps": 5},
+        {"taps": [5]},
+        {"fault": 5},
     ],
     ids=str,
 )
@@ -1050,8 +1455,8 @@ async def test_devices_that_do_not_exist_are_refused(device: Any) -> None:
             lambda: vm.stop(device, pasid),
             lambda: host.complete(device, transfer),
             lambda: host.sva_bind(device, 78),
-            lambda: host.sva_submit(device, ours),
-            lambda: host.sva_stop(device, ours),
+            lambda: host.sva_submit(device, ours, 77),
+            lambda: host.sva_stop(device, ours, 77),
             lambda: host.sva_unbind(device, 77),
         ]
         for call in calls:
@@ -1084,8 +1489,8 @@ async def test_what_is_no_number_is_refused(number: Any) -> None:
             lambda: vm.stop("dsa0", number),
             lambda: host.complete("dsa0", number),
             lambda: host.sva_bind("dsa1", number),
-            lambda: host.sva_submit("dsa0", number),
-            lambda: host.sva_stop("dsa0", number),
+            lambda: host.sva_submit("dsa0", number, 1),
+            lambda: host.sva_stop("dsa0", number, 1),
             lambda: host.sva_unbind("dsa0", number),
             lambda: host.process_exited(number),
         ]
@@ -1112,8 +1517,8 @@ async def test_numbers_out_of_range_are_refused(number: int) -> None:
             lambda: vm.submit("dsa0", number),
             lambda: vm.stop("dsa0", number),
             lambda: host.complete("dsa0", number),
-            lambda: host.sva_submit("dsa0", number),
-            lambda: host.sva_stop("dsa0", number),
+            lambda: host.sva_submit("dsa0", number, 1),
+            lambda: host.sva_stop("dsa0", number, 1),
             lambda: host.sva_unbind("dsa0", number),
         ]
         for call in calls:
@@ -1124,3 +1529,269 @@ async def test_numbers_out_of_range_are_refused(number: int) -> None:
         await host.process_exited(number)
         assert (4, 3) == (await count(host, pasid), await count(host, ours))
         assert "vm-1" == (await host.complete("dsa0", transfer)).owner
+
+
+# A host that goes on from a journal
+
+
+async def killed(path: Path, body: Callable[[Host], Awaitable[object]], **options: Any) -> Host:
+    """Run a host that ends without notice; what is left of it is its hardware."""
+    left: list[Host] = []
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
+        async with open_host(
+            capacity=CAPACITY, system_quota=SYSTEM_QUOTA, journal=path, **options
+        ) as host:
+            left.append(host)
+            await host.add_device("dsa0")
+            await body(host)
+            raise ZeroDivisionError
+    return left[0]
+
+
+@asynccontextmanager
+async def going_on(path: Path, before: Host) -> AsyncIterator[Host]:
+    """Open the host again, with its hardware as it is."""
+    async with open_host(
+        capacity=CAPACITY, system_quota=SYSTEM_QUOTA, journal=path, iommu=before.vtd.iommu
+    ) as host:
+        await host.add_device("dsa0", hardware=before.device("dsa0").device)
+        yield host
+
+
+async def bound(host: Host) -> None:
+    """Start a VM with an ID that is bound and has DMA in flight, and a process with one."""
+    vm = await host.start_vm("vm-1", quota=QUOTA)
+    pasid = await vm.alloc()
+    await vm.bind("dsa0", pasid, 101)
+    await vm.program("dsa0", 101)
+    await vm.submit("dsa0", 101)
+    await host.sva_bind("dsa0", 4711)
+
+
+async def until(host: Host, holds: Callable[[Statistics], bool]) -> None:
+    """Wait for something; whoever has a commit of its own has waited for those before."""
+    for _ in range(200):
+        if holds(await host.allocator.statistics()):
+            return
+        await host.allocator.reserve_capacity(1)
+        await host.allocator.cancel_capacity(1)
+    raise AssertionError("it does not come")
+
+
+def is_empty(figures: Statistics) -> bool:
+    """Whether no ID is allocated."""
+    return figures.active + figures.free_pending == 0
+
+
+async def test_a_host_goes_on_with_its_hardware(tmp_path: Path) -> None:
+    """Entries, contexts, translations and transfers are adopted, and end in order as ever."""
+    before = await killed(tmp_path / "journal", bound)
+    async with going_on(tmp_path / "journal", before) as host:
+        assert ["vm-1"] == [*host.left]
+        vm = await host.start_vm("vm-1", quota=QUOTA + 1)
+        assert {} == host.left
+        assert QUOTA + 1 == (await host.allocator.find_set("vm-1")).quota
+        other = await host.start_vm("vm-2", quota=QUOTA)
+        assert 1 != await other.alloc()
+        assert "vm-1" == (await host.complete("dsa0", 1)).owner
+        second = await vm.submit("dsa0", 101)
+        assert "vm-1" == (await host.complete("dsa0", second)).owner
+        pasid = host.vtd.ioasid_of(4711)
+        assert pasid == await host.sva_bind("dsa0", 4711)
+        await host.process_exited(4711)
+        await vm.close()
+        await other.close()
+        await until(host, is_empty)
+        assert {} == host.vtd.iommu.programmed()
+        check_state(core_of(host.allocator))
+
+
+@pytest.mark.parametrize("passes", [0, 1, 2, 4, 8, 16])
+async def test_who_gives_up_adding_a_device_of_before(passes: int, tmp_path: Path) -> None:
+    """What is bound and under way there stays as it is, for who adds it after all."""
+    before = await killed(tmp_path / "journal", bound)
+    device = before.device("dsa0").device
+    async with open_host(
+        capacity=CAPACITY,
+        system_quota=SYSTEM_QUOTA,
+        journal=tmp_path / "journal",
+        iommu=before.vtd.iommu,
+    ) as host:
+        entries = dict(host.vtd.iommu.tables["dsa0"])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(lambda: host.add_device("dsa0", hardware=device))
+            for _ in range(passes):
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        if "dsa0" not in host.devices:
+            await host.add_device("dsa0", hardware=device)
+            assert entries == host.vtd.iommu.tables["dsa0"]
+            assert "vm-1" == (await host.complete("dsa0", 1)).owner
+            vm = await host.start_vm("vm-1", quota=QUOTA)
+            await host.process_exited(4711)
+            await vm.close()
+            await until(host, is_empty)
+            assert {} == host.vtd.iommu.programmed()
+
+
+async def test_a_vm_that_was_ending_ends(tmp_path: Path) -> None:
+    """A VM whose set was being freed is brought to its end, without anybody asking for it."""
+
+    async def ending(host: Host) -> None:
+        await bound(host)
+        host.vms["vm-1"].crash()
+        await until(host, lambda figures: figures.sets_free_pending == 1)
+
+    before = await killed(tmp_path / "journal", ending)
+    async with going_on(tmp_path / "journal", before) as host:
+        assert {} == host.left
+        assert "vm-1" == (await host.complete("dsa0", 1)).owner
+        await until(host, lambda figures: figures.sets == 1 and "vm-1" not in host.vms)
+        assert {"vm-1"} == {(await host.start_vm("vm-1", quota=1)).name}
+
+
+async def test_a_vm_on_its_way_is_not_ended(tmp_path: Path) -> None:
+    """A VM whose set was frozen is left, keeps its set, and goes on only if it is told to."""
+
+    async def moving(host: Host) -> None:
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        await vm.bind("dsa0", await vm.alloc(), 101)
+        await vm.freeze()
+        await host.allocator.reserve_capacity(1)
+
+    before = await killed(tmp_path / "journal", moving)
+    async with going_on(tmp_path / "journal", before) as host:
+        assert {"vm-1": SetState.FROZEN} == {name: each.state for name, each in host.left.items()}
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        with pytest.raises(SetFrozen):
+            await vm.alloc()
+        assert 1 == (await host.allocator.find_set("vm-1")).allocated
+        await vm.run()
+        assert SetState.ACTIVE is (await host.allocator.find_set("vm-1")).state
+        assert {} == host.vtd.iommu.programmed()
+        await vm.close()
+        await until(host, is_empty)
+        check_state(core_of(host.allocator))
+
+
+async def test_hardware_is_not_forgotten(tmp_path: Path) -> None:
+    """Without its tables, or its devices, a host that goes on is refused, and nothing is freed."""
+    before = await killed(tmp_path / "journal", bound)
+    with pytest.raises(InvalidArgument, match="iommu"):
+        async with open_host(capacity=CAPACITY, journal=tmp_path / "journal"):
+            raise AssertionError("not reached")
+    for value in ("iommu", 1):
+        with pytest.raises(InvalidArgument, match="iommu"):
+            async with open_host(iommu=value):  # type: ignore[arg-type]
+                raise AssertionError("not reached")
+    async with open_host(
+        capacity=CAPACITY,
+        system_quota=SYSTEM_QUOTA,
+        journal=tmp_path / "journal",
+        iommu=before.vtd.iommu,
+    ) as host:
+        with pytest.raises(InvalidArgument, match="hardware"):
+            await host.add_device("dsa0")
+        with pytest.raises(InvalidArgument, match="hardware"):
+            await host.add_device("dsa1", hardware=before.device("dsa0").device)
+        await host.add_device("dsa1")
+        assert {"vdcm:dsa0", "vtd", "kvm:vm-1"} >= {*(await host.allocator.find(1)).references}
+        await host.add_device("dsa0", hardware=Device("dsa0"))
+        assert "vdcm:dsa0" not in (await host.allocator.find(1)).references
+
+
+async def test_hardware_that_came_up_clean(tmp_path: Path) -> None:
+    """Told that the hardware is new, the drivers let go of what they had programmed."""
+    await killed(tmp_path / "journal", bound)
+    async with open_host(
+        capacity=CAPACITY, system_quota=SYSTEM_QUOTA, journal=tmp_path / "journal", iommu=Iommu()
+    ) as host:
+        await host.add_device("dsa0", hardware=Device("dsa0"))
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        pasid = 1
+        assert {"kvm:vm-1": 1} == (await host.allocator.find(pasid)).references
+        # The guest's number still stands for the ID, and nothing else does.
+        with pytest.raises(AlreadyBound):
+            await vm.bind("dsa0", pasid, 102)
+        await vm.bind("dsa0", pasid, 101)
+        assert [pasid] == [*host.vtd.iommu.tables["dsa0"]]
+        await vm.program("dsa0", 101)
+        landed = await host.complete("dsa0", await vm.submit("dsa0", 101))
+        assert ("vm-1", pasid) == (landed.owner, landed.ioasid)
+        await vm.unbind("dsa0", pasid)
+        await vm.bind("dsa0", pasid, 102)
+        await vm.close()
+        assert {} == host.vtd.iommu.programmed()
+
+
+async def test_a_quota_that_is_too_small(tmp_path: Path) -> None:
+    """A VM that is left stays so if it can't be taken up with that quota."""
+
+    async def two(host: Host) -> None:
+        vm = await host.start_vm("vm-1", quota=QUOTA)
+        await vm.alloc()
+        await vm.alloc()
+
+    before = await killed(tmp_path / "journal", two)
+    async with going_on(tmp_path / "journal", before) as host:
+        with pytest.raises(QuotaBelowUse):
+            await host.start_vm("vm-1", quota=1)
+        vm = await host.start_vm("vm-1", quota=2)
+        await vm.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(0, 36, 3))
+async def test_killed_at_every_step(tmp_path: Path, number: int) -> None:
+    """Wherever it dies, what was half done is finished or undone, and no ID is reused early."""
+    steps = 0
+
+    def die(_: Step) -> None:
+        nonlocal steps
+        steps += 1
+        if steps >= number + 1:
+            raise ZeroDivisionError
+
+    before: list[Host] = []
+    path = tmp_path / "journal"
+    with suppress(ZeroDivisionError, IoasidError, ExceptionGroup):
+        async with open_host(
+            capacity=CAPACITY,
+            system_quota=SYSTEM_QUOTA,
+            journal=path,
+            fault=die,
+            max_restarts=0,
+        ) as host:
+            before.append(host)
+            await host.add_device("dsa0")
+            await bound(host)
+            vm = host.vms["vm-1"]
+            await host.complete("dsa0", 1)
+            await vm.stop("dsa0", 1)
+            await vm.unbind("dsa0", 1)
+            await vm.free(1)
+            raise ZeroDivisionError
+    iommu = before[0].vtd.iommu if before else Iommu()
+    known = before[0].devices.get("dsa0") if before else None
+    hardware = Device("dsa0") if known is None else known.device
+    for ioasid in [*hardware.contexts]:
+        assert iommu.translate("dsa0", ioasid) is not None
+    async with open_host(
+        capacity=CAPACITY, system_quota=SYSTEM_QUOTA, journal=path, iommu=iommu
+    ) as host:
+        await host.add_device("dsa0", hardware=hardware)
+        for name in [*host.left]:
+            await host.start_vm(name, quota=QUOTA)
+        other = await host.start_vm("vm-2", quota=QUOTA)
+        for _ in range(4):
+            pasid = await other.alloc()
+            assert pasid not in hardware.contexts
+            assert iommu.translate("dsa0", pasid) is None
+        for transfer in [*hardware.transfers]:
+            assert "vm-2" != (await host.complete("dsa0", transfer)).owner
+        for vm in [*host.vms.values()]:
+            await vm.close()
+        await host.process_exited(4711)
+        await until(host, is_empty)
+        assert ({}, {}) == (iommu.programmed(), hardware.contexts)
+        check_state(core_of(host.allocator))

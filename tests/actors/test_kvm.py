@@ -36,6 +36,7 @@ from tests.actors.hosts import (
     settle,
     stuck_at,
 )
+from tests.actors.inside import undivided
 
 pytestmark = pytest.mark.anyio
 
@@ -89,7 +90,7 @@ async def test_a_reference_comes_with_the_bind_and_goes_with_the_unbind() -> Non
 
 
 async def test_mappings_are_reported() -> None:
-    """The observer learns of every mapping that comes and goes, in order."""
+    """A tap learns of every mapping that comes and goes, in order."""
     witness = Witness()
     async with a_host(witness) as (host, vm):
         pasid, transfer = await dma_in_flight(host, vm)
@@ -142,6 +143,23 @@ async def test_an_unbind_that_comes_late_leaves_the_new_mapping() -> None:
         assert (1, 3) == (await count(host, first), await count(host, second))
         await vm.close()
         await nothing_is_left(host)
+
+
+async def test_an_unbind_that_comes_late_is_not_reported() -> None:
+    """A mapping that another ID's replaced is not reported as gone when its UNBIND comes."""
+    witness = Witness()
+    async with a_host(witness) as (host, vm), anyio.create_task_group() as tasks:
+        first, second = await vm.alloc(), await vm.alloc()
+        asked = Asked(tasks)
+        async with stuck_at(host, Priority.CPU):
+            await asked.ask("bind", lambda: vm.bind("dsa0", first, 101))
+            await asked.ask("unbind", lambda: vm.unbind("dsa0", first))
+            await asked.ask("bind another", lambda: vm.bind("dsa0", second, 101))
+        await settle()
+    assert [
+        ("kvm:vm-1", Mapped(101, first)),
+        ("kvm:vm-1", Mapped(101, second)),
+    ] == witness.steps(Mapped, Unmapped)
 
 
 async def test_a_publishers_own_events_change_nothing() -> None:
@@ -251,7 +269,10 @@ async def test_an_evicted_kvm_translates_nothing_that_is_not_the_vms() -> None:
             tasks.start_soon(ask)
 
     evicted = False
-    async with open_host(observer=when_it_is_back) as host, anyio.create_task_group() as tasks:
+    async with (
+        open_host(taps=[when_it_is_back], restart_wait=0) as host,
+        anyio.create_task_group() as tasks,
+    ):
         await host.add_device("dsa0")
         vm = await host.start_vm("vm-1", quota=4)
         pasid = await vm.alloc()
@@ -306,6 +327,7 @@ async def test_a_lagging_kvm_ends_right() -> None:
     """More events than KVM's queue holds become a Resync, and nothing of them is lost."""
     witness = Witness()
     async with a_host(witness, capacity=4096) as (host, vm):
+        undivided(host.allocator)
         big = await host.start_vm("vm-2", quota=1200)
         pasid = await big.alloc()
         await big.bind("dsa0", pasid, 101)

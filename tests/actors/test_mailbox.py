@@ -60,6 +60,32 @@ async def drain(mailbox: Mailbox[int]) -> list[list[int]]:
 # Sending and receiving
 
 
+async def test_a_roused_consumer_takes_what_there_is() -> None:
+    """It wakes though nothing is in the mailbox, once, and goes to sleep again."""
+    mailbox, lane = one_lane(8)
+    batches: list[list[int]] = []
+
+    async def consume() -> None:
+        with suppress(MailboxClosed):
+            while True:
+                batches.append(await receive(mailbox))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(consume)
+        await anyio.wait_all_tasks_blocked()
+        mailbox.rouse()
+        mailbox.rouse()
+        await anyio.wait_all_tasks_blocked()
+        assert [[]] == batches
+        lane.put(1)
+        mailbox.rouse()
+        await anyio.wait_all_tasks_blocked()
+        mailbox.rouse()
+        await anyio.wait_all_tasks_blocked()
+        assert [[], [1], []] == batches
+        mailbox.close()
+
+
 async def test_a_batch_is_everything_in_order() -> None:
     """One receive takes all that is there, in the order in which it was put."""
     mailbox, lane = one_lane(8)
@@ -165,15 +191,22 @@ async def test_a_sender_alone_has_a_larger_share() -> None:
 
 
 async def test_a_sender_is_alone_again_after_a_while() -> None:
-    """After another sender asked, many batches are short, lest it comes again; then it is calm."""
+    """After another sender asked, batches are short and grow, the longer it does not come again."""
     mailbox: Mailbox[int] = Mailbox(1024, nobody)
     flood, other = mailbox.lane(), mailbox.lane()
     other.put(-1)
-    put_all(flood, range(CALM * SHARE + LONE_SHARE))
+    put_all(flood, range(CALM * LONE_SHARE**2))
     assert [-1, *range(SHARE)] == mailbox.take()
     for _ in range(CALM - 1):
         assert SHARE == len(mailbox.take())
-    assert LONE_SHARE == len(mailbox.take())
+    for share in range(SHARE + 1, LONE_SHARE):
+        for _ in range(CALM):
+            assert share == len(mailbox.take())
+    for _ in range(2 * CALM):
+        assert LONE_SHARE == len(mailbox.take())
+    other.put(-2)
+    assert SHARE + 1 == len(mailbox.take())
+    assert SHARE == len(mailbox.take())
 
 
 async def test_who_leaves_goes_first() -> None:
@@ -198,20 +231,6 @@ async def test_what_was_given_up_takes_no_share() -> None:
     put_all(flood, range(1000 + SHARE))
     assert list(range(1000, 1000 + SHARE)) == await receive(mailbox)
     assert 0 == mailbox.statistics().waiting
-
-
-async def test_put_last_comes_behind_everything() -> None:
-    """What is put last comes behind all lanes as they are then, and before all that comes later."""
-    mailbox: Mailbox[int] = Mailbox(SHARE, nobody)
-    lanes = [mailbox.lane() for _ in range(3)]
-    put_all(lanes[0], range(3 * SHARE))
-    put_all(lanes[1], range(100, 103))
-    mailbox.put_last(-1)
-    put_all(lanes[2], [-2])
-    put_all(lanes[0], [-3])
-    assert [*range(3 * SHARE), *range(100, 103), -1, -2, -3] == [
-        item for batch in await drain(mailbox) for item in batch
-    ]
 
 
 # Sleeping and waking
@@ -424,8 +443,6 @@ async def test_nothing_enters_a_closed_mailbox() -> None:
         lane.tell(2)
     with pytest.raises(MailboxClosed):
         lane.leave(2)
-    with pytest.raises(MailboxClosed):
-        mailbox.put_last(3)
     assert 0 == mailbox.statistics().waiting
     assert [] == mailbox.close()
 

@@ -33,9 +33,11 @@ from ioasid.core import (
     MalformedMessage,
     Message,
     NotFound,
+    NotOfThisSet,
     Priority,
     Put,
     Resync,
+    UnknownSet,
     UnknownSpid,
 )
 from tests.actors.hosts import (
@@ -50,6 +52,7 @@ from tests.actors.hosts import (
     settle,
     stuck_at,
 )
+from tests.actors.inside import undivided
 
 pytestmark = pytest.mark.anyio
 
@@ -74,7 +77,8 @@ async def test_a_context_goes_before_the_reference() -> None:
         await vm.program("dsa0", 101)
         await vm.free(pasid)
         await settle()
-    assert [Cleared(pasid), Put(pasid)] == witness.done_by("vdcm:dsa0", Cleared, Put)
+    put = Put(pasid, generation=pasid.generation)
+    assert [Cleared(pasid), put] == witness.done_by("vdcm:dsa0", Cleared, Put)
 
 
 async def test_programming_needs_a_binding() -> None:
@@ -95,7 +99,7 @@ async def test_programming_twice_is_refused() -> None:
         with pytest.raises(AlreadyProgrammed):
             await vm.program("dsa0", 101)
         with pytest.raises(AlreadyProgrammed):
-            await host.device("dsa0").ask(ProgramPasid(pasid))
+            await host.device("dsa0").ask(ProgramPasid(pasid, 77))
         assert 4 == await count(host, pasid)
         assert pasid == await vm.program("dsa1", 101)
         assert 5 == await count(host, pasid)
@@ -182,6 +186,22 @@ async def test_stop_waits_for_what_is_in_flight() -> None:
         with pytest.raises(NotProgrammed):
             await vm.stop("dsa0", pasid)
         assert pasid == await vm.program("dsa0", 101)
+
+
+async def test_dma_for_another_set_is_refused() -> None:
+    """A device starts nothing for a set that it was not programmed for, or that is gone."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        gone = await host.allocator.alloc_set("gone", 1)
+        await host.allocator.free_set(gone.sid, destroy=True)
+        other = await host.start_vm("vm-2", quota=1)
+        with pytest.raises(NotOfThisSet):
+            await host.device("dsa0").ask(StartDma(pasid, other.sid))
+        with pytest.raises(UnknownSet):
+            await host.device("dsa0").ask(StartDma(pasid, gone.sid))
+        assert transfer + 1 == await host.device("dsa0").ask(StartDma(pasid, vm.sid))
+        for each in (transfer, transfer + 1):
+            await host.complete("dsa0", each)
 
 
 async def test_dma_while_the_id_is_freed_is_refused() -> None:
@@ -427,6 +447,7 @@ async def test_a_lagging_driver_ends_right() -> None:
     """More events than the queue holds become a Resync; what is in flight is drained for it."""
     witness = Witness()
     async with a_host(witness, capacity=4096) as (host, vm):
+        undivided(host.allocator)
         big = await host.start_vm("vm-2", quota=1200)
         await host.allocator.alloc_many(big.sid, 1198)
         pasid, transfer = await dma_in_flight(host, big)
@@ -441,6 +462,21 @@ async def test_a_lagging_driver_ends_right() -> None:
         assert "vm-1" == (await host.complete("dsa0", other)).owner
         await vm.close()
         await nothing_is_left(host)
+
+
+async def test_a_resync_ends_what_is_bound_to_another_spid() -> None:
+    """A context of an ID that was bound anew while the driver was down is drained and cleared."""
+    async with a_host() as (host, vm):
+        pasid, transfer = await dma_in_flight(host, vm)
+        host.device("dsa0").crash()
+        await host.allocator.detach_spid(pasid)
+        await host.allocator.attach_spid(pasid, 202)
+        await settle()
+        with pytest.raises(ContextStopping):
+            await host.device("dsa0").ask(StartDma(pasid))
+        await host.complete("dsa0", transfer)
+        await settle()
+        assert {} == host.device("dsa0").device.contexts
 
 
 async def test_a_resync_waits_for_its_own_drains_only() -> None:
@@ -529,9 +565,9 @@ async def test_dma_goes_on_while_the_cpu_tier_is_stuck() -> None:
         ProgramGuestPasid(1, "101"),  # type: ignore[arg-type]
         ProgramGuestPasid(1, []),  # type: ignore[arg-type]
         ProgramGuestPasid(1, 2**32 - 1),
-        ProgramPasid(-1),
-        ProgramPasid({}),  # type: ignore[arg-type]
-        ProgramPasid(1, sid="x"),  # type: ignore[arg-type]
+        ProgramPasid(-1, 77),
+        ProgramPasid({}, 77),  # type: ignore[arg-type]
+        ProgramPasid(1, "x"),  # type: ignore[arg-type]
         StartDma(None),  # type: ignore[arg-type]
         StartDma(True),
         StartDma([]),  # type: ignore[arg-type]
@@ -564,7 +600,7 @@ async def test_bad_values_are_refused(request_: Message) -> None:
         ProgramGuestPasid(7, 101),
         ProgramGuestPasid(1, 102),
         ProgramGuestPasid(2**64 - 1, 101),
-        ProgramPasid(9),
+        ProgramPasid(9, 77),
         StartDma(-1),
         StartDma(9),
         StartDma(2**64 - 1),

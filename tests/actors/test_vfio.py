@@ -6,11 +6,14 @@ import pytest
 from ioasid.actors import (
     ActorCrashed,
     AllocPasid,
+    AlreadyProgrammed,
     BindPasid,
     CloseVm,
     Enqcmd,
+    Entry,
     FreePasid,
     UnbindPasid,
+    UnknownDevice,
     VmClosed,
 )
 from ioasid.core import (
@@ -19,9 +22,11 @@ from ioasid.core import (
     MalformedMessage,
     Message,
     NotOfThisSet,
+    Priority,
     QuotaExceeded,
     RangeFull,
     SetState,
+    StaleIoasid,
     UnknownIoasid,
 )
 from tests.actors.hosts import (
@@ -36,6 +41,7 @@ from tests.actors.hosts import (
     nothing_is_left,
     record_of,
     settle,
+    stuck_at,
 )
 
 pytestmark = pytest.mark.anyio
@@ -51,13 +57,13 @@ async def test_the_set_is_the_vms() -> None:
 async def test_alloc_answers_the_lowest_in_the_range() -> None:
     """A guest gets the lowest free ID in the range it asks for, from its VM's set."""
     async with a_host() as (host, vm):
-        assert [1, 2, 7, 0] == [
+        assert [1, 2, 7, 3] == [
             await vm.alloc(),
             await vm.alloc(),
             await vm.alloc(min=7, max=9),
             await vm.alloc(min=0),
         ]
-        assert [0, 1, 2, 7] == [each.ioasid for each in await host.allocator.list_set(vm.sid)]
+        assert [1, 2, 3, 7] == [each.ioasid for each in await host.allocator.list_set(vm.sid)]
         with pytest.raises(RangeFull):
             await vm.alloc(min=1, max=2)
 
@@ -238,6 +244,99 @@ async def test_a_vm_that_closes_stays_closed_over_a_crash() -> None:
         await host.complete("dsa0", transfer)
         await vm.gone()
         await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+async def test_a_bind_that_stood_ends_with_the_life_of_its_id(bare: bool) -> None:
+    """A bind that nobody was told of does not count for the next life of its ID."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        async with stuck_at(host, Priority.CPU), anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.bind, "dsa0", pasid, 101)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await settle()
+        assert {101: pasid} == vm.kvm.table
+        await host.allocator.free(pasid, wait=True)
+        again = await vm.alloc()
+        assert (pasid, {}) == (again, vm.kvm.table)
+        with pytest.raises(StaleIoasid):
+            await vm.bind("dsa0", pasid, 101)
+        await vm.bind("dsa0", int(again) if bare else again, 101)
+        assert {101: again} == vm.kvm.table
+        entry = host.vtd.iommu.translate("dsa0", again)
+        assert Entry("vm-1", 101, again.generation) == entry
+
+
+@pytest.mark.parametrize("bare", [False, True])
+async def test_a_bind_that_stood_is_answered_for_its_life_alone(bare: bool) -> None:
+    """A bind that nobody was told of is refused to an old number after the ID was bound anew."""
+    async with a_host() as (host, vm):
+        old = await vm.alloc()
+        await host.allocator.free(old, wait=True)
+        pasid = await vm.alloc()
+        assert old == pasid
+        async with stuck_at(host, Priority.CPU), anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.bind, "dsa0", pasid, 101)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await settle()
+        with pytest.raises(StaleIoasid):
+            await vm.bind("dsa0", old, 101)
+        await vm.bind("dsa0", int(pasid) if bare else pasid, 101)
+        assert ({101: pasid}, 3) == (vm.kvm.table, await count(host, pasid))
+
+
+@pytest.mark.parametrize("bare", [False, True])
+async def test_a_bind_under_way_is_of_one_life(bare: bool) -> None:
+    """A bind under way whose asker is gone goes on for its own life, not for an old number."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        old = await vm.alloc()
+        await host.allocator.free(old, wait=True)
+        pasid = await vm.alloc()
+        assert old == pasid
+        asked = Asked(tasks)
+        async with stuck_at(host, Priority.CPU):
+            async with anyio.create_task_group() as gone:
+                gone.start_soon(vm.bind, "dsa0", pasid, 101)
+                await settle()
+                gone.cancel_scope.cancel()
+            await asked.ask("old", lambda: vm.bind("dsa0", old, 101))
+            assert {"old": StaleIoasid} == asked.came_to
+            again = int(pasid) if bare else pasid
+            await asked.ask("again", lambda: vm.bind("dsa0", again, 101))
+            assert {"old": StaleIoasid} == asked.came_to
+        await settle()
+        assert {"old": StaleIoasid, "again": None} == asked.came_to
+        assert ({101: pasid}, 3) == (vm.kvm.table, await count(host, pasid))
+
+
+async def test_an_unknown_device_is_refused_first() -> None:
+    """A bind names its device wrong before its ID."""
+    async with a_host() as (_, vm):
+        with pytest.raises(UnknownDevice):
+            await vm.vfio.ask(BindPasid("dsa9", 7, 101))
+        with pytest.raises(UnknownIoasid):
+            await vm.vfio.ask(BindPasid("dsa0", 7, 101))
+
+
+@pytest.mark.parametrize("how", ["free", "unbind"])
+async def test_an_old_number_forgets_no_bind(how: str) -> None:
+    """A refused free or unbind by an old number leaves a bind that stands to who asks again."""
+    async with a_host() as (host, vm):
+        old = await vm.alloc()
+        await host.allocator.free(old, wait=True)
+        pasid = await vm.alloc()
+        async with stuck_at(host, Priority.CPU), anyio.create_task_group() as tasks:
+            tasks.start_soon(vm.bind, "dsa0", pasid, 101)
+            await settle()
+            tasks.cancel_scope.cancel()
+        await settle()
+        with pytest.raises(StaleIoasid):
+            await (vm.free(old) if how == "free" else vm.unbind("dsa0", old))
+        await vm.bind("dsa0", pasid, 101)
+        with pytest.raises(AlreadyProgrammed):
+            await vm.bind("dsa0", pasid, 101)
 
 
 async def test_a_vfio_that_was_evicted_comes_back() -> None:

@@ -11,15 +11,17 @@ from ioasid.actors import (
     AlreadyProgrammed,
     BindGuestPasid,
     BindProcess,
+    ContextStopping,
     Decision,
     DmaFault,
     Enqcmd,
     Entry,
     Host,
-    Iommu,
     NotBound,
+    NotProgrammed,
     ProcessExited,
     Programmed,
+    ProgramPasid,
     Step,
     TornDown,
     UnbindGuestPasid,
@@ -47,10 +49,13 @@ from ioasid.core import (
     QuotaExceeded,
     Resync,
     SpidInUse,
+    StaleIoasid,
     UnknownIoasid,
+    UnknownSet,
 )
 from tests.actors.hosts import (
     CAPACITY,
+    QUOTA,
     SYSTEM_QUOTA,
     Asked,
     Call,
@@ -64,19 +69,9 @@ from tests.actors.hosts import (
     settle,
     stuck_at,
 )
+from tests.actors.inside import undivided
 
 pytestmark = pytest.mark.anyio
-
-
-def test_the_iommu_translates_what_it_has() -> None:
-    """An IOMMU translates by device and PASID, and tears an ID down on every device."""
-    entry = Entry("vm-1", 101)
-    iommu = Iommu({"dsa0": {5: entry}, "dsa1": {5: entry, 6: entry}})
-    assert (entry, None) == (iommu.translate("dsa0", 5), iommu.translate("dsa0", 6))
-    assert {5: entry, 6: entry} == iommu.programmed()
-    assert ("dsa0", "dsa1") == iommu.tear_down(5)
-    assert ({"dsa0": {}, "dsa1": {6: entry}}, 2) == (iommu.tables, iommu.flushes)
-    assert () == iommu.tear_down(5)
 
 
 async def test_the_first_bind_and_the_last_unbind_tell() -> None:
@@ -113,18 +108,20 @@ async def test_an_entry_goes_before_the_reference() -> None:
         await vm.bind("dsa0", pasid, 101)
         await vm.free(pasid)
         await settle()
-    assert [TornDown(pasid, ("dsa0",)), Put(pasid)] == witness.done_by("vtd", TornDown, Put)
+    put = Put(pasid, generation=pasid.generation)
+    assert [TornDown(pasid, ("dsa0",)), put] == witness.done_by("vtd", TornDown, Put)
 
 
 async def test_an_entry_says_whose_memory_it_is() -> None:
-    """A PASID table entry names the VM and its guest PASID, or the process."""
+    """A PASID table entry names the VM and its guest PASID, or the process, and the ID's life."""
     async with a_host() as (host, vm):
         pasid = await vm.alloc()
         await vm.bind("dsa0", pasid, 101)
         ours = await host.sva_bind("dsa0", 77)
-        assert {pasid: Entry("vm-1", 101), ours: Entry("process 77", None)} == (
-            host.vtd.iommu.tables["dsa0"]
-        )
+        assert {
+            pasid: Entry("vm-1", 101, pasid.generation),
+            ours: Entry("process 77", None, ours.generation),
+        } == host.vtd.iommu.tables["dsa0"]
 
 
 async def test_binds_that_contradict_are_refused() -> None:
@@ -217,7 +214,7 @@ async def test_a_free_that_overtakes_a_bind() -> None:
         await nothing_is_left(host)
 
 
-async def test_a_free_while_a_bind_is_under_way() -> None:
+async def test_a_free_while_a_bind_is_in_flight() -> None:
     """A bind that was accepted before the free is answered; the free then ends it everywhere."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         pasid = await vm.alloc()
@@ -232,7 +229,7 @@ async def test_a_free_while_a_bind_is_under_way() -> None:
         await nothing_is_left(host)
 
 
-async def test_a_free_while_an_unbind_is_under_way() -> None:
+async def test_a_free_while_an_unbind_is_in_flight() -> None:
     """An unbind that waits for DMA is answered when the DMA is over, freed meanwhile or not."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         pasid, transfer = await dma_in_flight(host, vm)
@@ -270,20 +267,43 @@ async def test_a_publishers_own_events_tear_nothing_down() -> None:
 
 
 async def test_a_process_that_exits_after_its_device_stopped() -> None:
-    """Bare-metal SVA in order: bind, DMA, stop, unbind, and nothing left for the exit."""
+    """Bare-metal SVA in order: bind, DMA, stop, unbind, and the ID left for the exit."""
     witness = Witness()
     async with a_host(witness) as (host, vm):
         pasid = await host.sva_bind("dsa0", 77)
         assert (0, 3) == (await host.allocator.find_sid(pasid), await count(host, pasid))
-        transfer = await host.sva_submit("dsa0", pasid)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
         assert "process 77" == (await host.complete("dsa0", transfer)).owner
-        await host.sva_stop("dsa0", pasid)
+        await host.sva_stop("dsa0", pasid, 77)
         await host.sva_unbind("dsa0", 77)
         await settle()
-        assert [1, 2, 3, 2, 1, 0] == witness.counts[pasid]
+        assert [1, 2, 3, 2, 1] == witness.counts[pasid]
         await host.process_exited(77)
+        await settle()
+        assert [1, 2, 3, 2, 1, 0] == witness.counts[pasid]
         with pytest.raises(UnknownProcess):
             await host.sva_unbind("dsa0", 77)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+@pytest.mark.parametrize("unbound", [False, True])
+async def test_a_failed_bind_after_a_crash_ends_no_other(*, unbound: bool) -> None:
+    """A bind that fails over a crash of the driver leaves the process the PASID that it had."""
+    async with a_host() as (host, vm):
+        pasid = await host.sva_bind("dsa0", 77)
+        if unbound:
+            await host.sva_unbind("dsa0", 77)
+        assert pasid == await host.vtd.ask(BindProcess("dsa1", 77))
+        host.vtd.crash()
+        await settle()
+        await host.vtd.ask(UnbindProcess("dsa1", 77, failed=True))
+        await settle()
+        assert (pasid, 1 if unbound else 3) == (host.vtd.ioasid_of(77), await count(host, pasid))
+        assert pasid == await host.sva_bind("dsa0", 77)
+        await host.process_exited(77)
+        await settle()
+        assert None is host.vtd.ioasid_of(77)
         await vm.close()
         await nothing_is_left(host)
 
@@ -293,13 +313,13 @@ async def test_a_process_that_exits_before_its_device_stopped() -> None:
     witness = Witness()
     async with a_host(witness) as (host, vm):
         pasid = await host.sva_bind("dsa0", 77)
-        transfer = await host.sva_submit("dsa0", pasid)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
         await host.process_exited(77)
         await settle()
         assert await is_quarantined(host, pasid)
         assert pasid != await vm.alloc()
         with pytest.raises(IoasidError, match="EBUSY"):
-            await host.sva_submit("dsa0", pasid)
+            await host.sva_submit("dsa0", pasid, 77)
         again = await host.sva_bind("dsa0", 77)
         assert pasid != again
         assert "process 77" == (await host.complete("dsa0", transfer)).owner
@@ -312,25 +332,28 @@ async def test_a_process_that_exits_before_its_device_stopped() -> None:
 
 
 async def test_two_processes_on_two_devices() -> None:
-    """A process has one ID for all devices; its last unbind frees it and nobody else's."""
+    """A process has one ID for all devices until it exits; unbinding it concerns nobody else."""
     witness = Witness()
     async with a_host(witness) as (host, vm):
         first = await host.sva_bind("dsa0", 77)
         second = await host.sva_bind("dsa0", 78)
         assert first == await host.sva_bind("dsa1", 77)
         assert second == await host.sva_bind("dsa1", 78)
-        with pytest.raises(AlreadyProgrammed):
-            await host.sva_bind("dsa1", 77)
-        transfers = [await host.sva_submit("dsa1", each) for each in (first, second)]
+        transfers = [
+            await host.sva_submit("dsa1", pasid, process)
+            for pasid, process in ((first, 77), (second, 78))
+        ]
         assert ["process 77", "process 78"] == [
             (await host.complete("dsa1", each)).owner for each in transfers
         ]
-        await host.sva_stop("dsa0", first)
         await host.sva_unbind("dsa0", 77)
         with pytest.raises(NotBound):
             await host.sva_unbind("dsa0", 77)
         assert (3, 4) == (await count(host, first), await count(host, second))
         await host.sva_unbind("dsa1", 77)
+        await settle()
+        assert (1, 4) == (await count(host, first), await count(host, second))
+        await host.process_exited(77)
         await settle()
         assert (0, 4) == (await count(host, first), await count(host, second))
         await host.process_exited(78)
@@ -338,19 +361,114 @@ async def test_two_processes_on_two_devices() -> None:
         await nothing_is_left(host)
 
 
-async def test_the_last_unbind_of_a_process_waits_for_its_dma() -> None:
-    """An unbind of a process is answered when its device drained, also without a stop before."""
+async def test_a_process_binds_a_device_twice() -> None:
+    """Binds of one device count: only the last unbind stops the device and takes the entry."""
+    async with a_host() as (host, vm):
+        pasid = await host.sva_bind("dsa0", 77)
+        assert pasid == await host.sva_bind("dsa0", 77)
+        assert (2, 3) == (host.vtd.binds_of("dsa0", 77), await count(host, pasid))
+        await host.sva_unbind("dsa0", 77)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
+        assert "process 77" == (await host.complete("dsa0", transfer)).owner
+        await host.sva_unbind("dsa0", 77)
+        assert (0, 1) == (host.vtd.binds_of("dsa0", 77), await count(host, pasid))
+        with pytest.raises(NotBound):
+            await host.sva_unbind("dsa0", 77)
+        await host.process_exited(77)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_an_unbound_process_keeps_its_pasid() -> None:
+    """A thread that submits with its PASID after the unbind reaches no other process, ever."""
+    async with a_host() as (host, vm):
+        pasid = await host.sva_bind("dsa0", 100)
+        await host.sva_unbind("dsa0", 100)
+        other = await host.sva_bind("dsa0", 200)
+        assert pasid != other
+        for stale in (pasid, other):
+            with pytest.raises(NotProgrammed):
+                await host.sva_submit("dsa0", stale, 100)
+            with pytest.raises(NotProgrammed):
+                await host.sva_stop("dsa0", stale, 100)
+        assert pasid == await host.sva_bind("dsa1", 100)
+        await host.process_exited(100)
+        await host.process_exited(200)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_an_unbind_undoes_its_bind_while_others_stay() -> None:
+    """Unbound on one of two devices, a process is gone from that one, and can be bound again."""
+    async with a_host() as (host, _):
+        pasid = await host.sva_bind("dsa0", 77)
+        await host.sva_bind("dsa1", 77)
+        await host.sva_unbind("dsa0", 77)
+        assert ({}, {}) == (host.device("dsa0").device.contexts, host.vtd.iommu.tables["dsa0"])
+        assert {"vtd": 1, "vdcm:dsa1": 1} == (await host.allocator.find(pasid)).references
+        assert pasid == await host.sva_bind("dsa0", 77)
+        for device in ("dsa0", "dsa1"):
+            transfer = await host.sva_submit(device, pasid, 77)
+            assert "process 77" == (await host.complete(device, transfer)).owner
+
+
+async def test_a_process_number_that_is_used_again_is_another_process() -> None:
+    """After the exit a process of the same number has another PASID, and not the old DMA."""
+    async with a_host() as (host, vm):
+        pasid = await host.sva_bind("dsa0", 77)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
+        await host.process_exited(77)
+        again = await host.sva_bind("dsa0", 77)
+        assert pasid != again
+        assert pasid == (await host.complete("dsa0", transfer)).ioasid
+        await settle()
+        assert (0, 3) == (await count(host, pasid), await count(host, again))
+        with pytest.raises(NotProgrammed):
+            await host.sva_submit("dsa0", pasid, 77)
+        await host.process_exited(77)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_stale_pasid_reaches_no_process_that_has_it_now() -> None:
+    """Submitting and stopping with an old PASID are refused, and with one of another process."""
+    async with a_host() as (host, _):
+        pasid = await host.sva_bind("dsa0", 77)
+        await host.process_exited(77)
+        await settle()
+        again = await host.sva_bind("dsa0", 78)
+        assert pasid == again
+        transfer = await host.sva_submit("dsa0", again, 78)
+        for number, process, error in (
+            (pasid, 77, NotProgrammed),
+            (int(pasid), 77, NotProgrammed),
+            (pasid, 78, StaleIoasid),
+        ):
+            with pytest.raises(error):
+                await host.sva_submit("dsa0", number, process)
+            with pytest.raises(error):
+                await host.sva_stop("dsa0", number, process)
+        with pytest.raises(StaleIoasid):
+            await host.device("dsa0").ask(ProgramPasid(pasid, 78))
+        assert not host.device("dsa0").device.contexts[pasid].stopping
+        assert "process 78" == (await host.complete("dsa0", transfer)).owner
+
+
+async def test_an_unbind_of_a_process_waits_for_its_dma() -> None:
+    """An unbind of a process is answered when its device drained, and so is a bind meanwhile."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         pasid = await host.sva_bind("dsa0", 77)
-        transfer = await host.sva_submit("dsa0", pasid)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
         asked = Asked(tasks)
         await asked.ask("unbind", lambda: host.sva_unbind("dsa0", 77))
+        await asked.ask("bind", lambda: host.sva_bind("dsa0", 77))
         assert {} == asked.came_to
-        with pytest.raises(UnknownProcess):
-            await host.sva_unbind("dsa0", 77)
-        await host.complete("dsa0", transfer)
+        with pytest.raises(ContextStopping):
+            await host.sva_submit("dsa0", pasid, 77)
+        assert "process 77" == (await host.complete("dsa0", transfer)).owner
         await settle()
-        assert ({"unbind": None}, 0) == (asked.came_to, await count(host, pasid))
+        assert {"unbind": None, "bind": pasid} == asked.came_to
+        await host.process_exited(77)
         await vm.close()
         await nothing_is_left(host)
 
@@ -364,7 +482,7 @@ async def test_processes_share_the_quota_of_the_system_set() -> None:
             await host.sva_bind("dsa0", SYSTEM_QUOTA)
         with pytest.raises(UnknownProcess):
             await host.sva_unbind("dsa0", SYSTEM_QUOTA)
-        await host.sva_unbind("dsa0", 0)
+        await host.process_exited(0)
         await settle()
         await host.sva_bind("dsa0", SYSTEM_QUOTA)
 
@@ -395,9 +513,10 @@ async def test_an_id_freed_from_elsewhere_is_not_the_processs_any_more() -> None
         await host.allocator.free(pasid)
         await settle()
         assert 0 == await count(host, pasid)
-        assert (pasid, 1) == await dma_in_flight(host, vm)
+        again, transfer = await dma_in_flight(host, vm)
+        assert (pasid, 1) == (again, transfer)
         await host.process_exited(77)
-        assert 4 == await count(host, pasid)
+        assert 4 == await count(host, again)
         other = await host.sva_bind("dsa0", 77)
         assert pasid != other
         assert "vm-1" == (await host.complete("dsa0", 1)).owner
@@ -407,7 +526,7 @@ async def test_a_bind_of_what_is_freed_from_elsewhere_is_undone() -> None:
     """A process whose ID is in quarantine can't take it to another device."""
     async with a_host() as (host, vm):
         pasid = await host.sva_bind("dsa0", 77)
-        transfer = await host.sva_submit("dsa0", pasid)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
         await host.allocator.free(pasid)
         with pytest.raises(IoasidFreePending):
             await host.sva_bind("dsa1", 77)
@@ -491,21 +610,46 @@ async def test_a_crash_over_a_bind() -> None:
 
 
 async def test_a_crash_over_a_bind_of_a_process() -> None:
-    """A bind of a process that the driver crashed over is kept if the entry is there."""
+    """A bind of a process that the driver crashed over has not happened, and can be asked again."""
     witness = Witness(fault_at("vtd", Programmed))
     async with a_host(witness) as (host, vm):
         with pytest.raises(ActorCrashed):
             await host.sva_bind("dsa0", 77)
         await settle()
-        with pytest.raises(AlreadyProgrammed):
-            await host.sva_bind("dsa0", 77)
-        assert {1: Entry("process 77", None)} == host.vtd.iommu.tables["dsa0"]
+        assert {} == host.vtd.iommu.tables["dsa0"]
+        pasid = await host.sva_bind("dsa0", 77)
+        assert 1 == pasid
+        entry = Entry("process 77", None, pasid.generation)
+        assert {1: entry} == host.vtd.iommu.tables["dsa0"]
+        assert 3 == await count(host, pasid)
         await host.process_exited(77)
         await vm.close()
         await nothing_is_left(host)
 
 
-async def test_a_crash_while_a_bind_is_under_way() -> None:
+async def test_a_crash_over_the_first_bind_of_a_process_keeps_nothing() -> None:
+    """Nobody knows the ID of a process whose first bind failed: it is freed, and no other is."""
+    witness = Witness(fault_at("vtd", Programmed, 2))
+    async with a_host(witness) as (host, vm):
+        with pytest.raises(ActorCrashed):
+            await host.sva_bind("dsa0", 77)
+        await settle()
+        assert None is host.vtd.ioasid_of(77)
+        assert 0 == (await host.allocator.statistics()).active
+        with pytest.raises(ActorCrashed):
+            await host.sva_bind("dsa0", 77)
+        await settle()
+        pasid = await host.sva_bind("dsa0", 77)
+        await host.sva_unbind("dsa0", 77)
+        host.vtd.crash()
+        await settle()
+        assert pasid == host.vtd.ioasid_of(77)
+        await host.process_exited(77)
+        await vm.close()
+        await nothing_is_left(host)
+
+
+async def test_a_crash_while_a_bind_is_in_flight() -> None:
     """A bind that waits fails when the driver crashes, and goes on behind the Resync."""
     witness = Witness()
     async with a_host(witness) as (host, vm), anyio.create_task_group() as tasks:
@@ -526,7 +670,7 @@ async def test_a_crash_while_a_bind_is_under_way() -> None:
         await nothing_is_left(host)
 
 
-async def test_a_crash_while_an_unbind_is_under_way() -> None:
+async def test_a_crash_while_an_unbind_is_in_flight() -> None:
     """An unbind that waits fails when the driver crashes; it ends when the DMA does."""
     async with a_host() as (host, vm), anyio.create_task_group() as tasks:
         pasid, transfer = await dma_in_flight(host, vm)
@@ -548,11 +692,11 @@ async def test_a_crash_while_an_unbind_is_under_way() -> None:
         await vm.bind("dsa0", pasid, 101)
 
 
-async def test_a_crash_while_an_exit_is_under_way() -> None:
+async def test_a_crash_while_an_exit_is_in_flight() -> None:
     """The ID of a process that exited stays in quarantine over a crash, and is reclaimed."""
     async with a_host() as (host, vm):
         pasid = await host.sva_bind("dsa0", 77)
-        transfer = await host.sva_submit("dsa0", pasid)
+        transfer = await host.sva_submit("dsa0", pasid, 77)
         await host.process_exited(77)
         host.vtd.crash()
         await settle()
@@ -577,7 +721,43 @@ async def test_requests_that_are_queued_over_a_crash_are_served() -> None:
         await asked.ask("bind", lambda: vm.bind("dsa0", pasid, 101))
         assert {"bind": None} == asked.came_to
         assert ({101: pasid}, 3) == (vm.kvm.table, await count(host, pasid))
-        assert [Entry("process 77", None)] == list(host.vtd.iommu.tables["dsa1"].values())
+        entry = Entry("process 77", None, pasid.generation + 1)
+        assert [entry] == list(host.vtd.iommu.tables["dsa1"].values())
+
+
+async def test_an_evicted_driver_holds_nothing_that_was_bound_anew() -> None:
+    """A driver that was evicted tears down its entry of an ID that has another spid by now."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        await vm.bind("dsa1", pasid, 101)
+        async with stuck_at(host, Priority.CPU):
+            await host.allocator.evict("vtd")
+            await host.allocator.detach_spid(pasid)
+            await host.allocator.attach_spid(pasid, 202)
+            await settle()
+            assert {} == host.vtd.iommu.tables["dsa1"]
+            assert "vtd" not in (await host.allocator.find(pasid)).references
+
+
+async def test_an_evicted_driver_binds_nothing_anew_before_its_unbind_is_over() -> None:
+    """An UNBIND that is under way when the driver is evicted ends no binding that came after it."""
+    async with a_host() as (host, vm), anyio.create_task_group() as tasks:
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        asked = Asked(tasks)
+        async with stuck_at(host, Priority.CPU):
+            await asked.ask("unbind", lambda: vm.unbind("dsa0", pasid))
+            await host.allocator.evict("vtd")
+            await settle()
+            assert {} == host.vtd.iommu.tables["dsa0"]
+            with pytest.raises(UnbindPending):
+                await vm.bind("dsa0", pasid, 101)
+        await settle()
+        await vm.bind("dsa0", pasid, 101)
+        assert [pasid] == [*host.vtd.iommu.tables["dsa0"]]
+        assert 1 == (await host.allocator.find(pasid)).references["vtd"]
+        await vm.close()
+        await nothing_is_left(host)
 
 
 async def test_an_evicted_driver_holds_again_what_is_still_bound() -> None:
@@ -664,13 +844,16 @@ async def test_what_went_to_others_during_an_eviction_is_torn_down() -> None:
                 await checkpoint()
         for each in (ours, pasid, gone):
             await host.allocator.free(each, wait=True)
-        assert [ours, pasid] == [await other.alloc(), await other.alloc()]
+        others = [await other.alloc(), await other.alloc()]
+        assert [ours, pasid] == others
         assert [] == witness.steps(TornDown)
         back.set()
         await settle()
         assert {"dsa0": {}, "dsa1": {}} == host.vtd.iommu.tables
-        assert [1, 1, 0] == [await count(host, each) for each in (ours, pasid, gone)]
-        await other.bind("dsa0", pasid, 101)
+        assert [1, 1, 0] == [await count(host, each) for each in (*others, gone)]
+        with pytest.raises(StaleIoasid):
+            await other.bind("dsa0", pasid, 101)
+        await other.bind("dsa0", others[1], 101)
         assert ours != await host.sva_bind("dsa0", 77)
         await host.process_exited(77)
         await vm.close()
@@ -705,7 +888,7 @@ async def test_a_driver_that_gives_up_ends_the_host() -> None:
 
 async def test_a_driver_that_crashes_now_and_then_goes_on() -> None:
     """Restarts count in a row: a driver that serves in between may crash any number of times."""
-    async with open_host(max_restarts=1) as host:
+    async with open_host(max_restarts=1, restart_wait=0) as host:
         await host.add_device("dsa0")
         for process in range(10):
             host.vtd.crash()
@@ -722,6 +905,7 @@ async def test_a_lagging_driver_ends_right() -> None:
     """More events than the queue holds become a Resync, from which the tables are put right."""
     witness = Witness()
     async with a_host(witness, capacity=4096) as (host, vm):
+        undivided(host.allocator)
         big = await host.start_vm("vm-2", quota=1200)
         await host.allocator.alloc_many(big.sid, 1190)
         freed = await bound_both_ways(big)
@@ -745,18 +929,24 @@ async def test_a_lagging_driver_ends_right() -> None:
 
 async def test_a_process_that_is_bound_while_the_driver_lags_keeps_its_entry() -> None:
     """A Resync that is older than what the driver did since takes none of it away."""
+    told = 0
 
     def bind_when_it_lags(seen: Decision | Step) -> None:
+        nonlocal told
         witness(seen)
-        # More than its queue holds: it comes to the bind first, and then to its Resync.
-        if isinstance(seen, Decision) and [who for who, _ in seen.told].count("vtd") > 1000:
-            host.vtd.tell(BindProcess("dsa0", 78))
+        if isinstance(seen, Decision):
+            before = told
+            told += witness.told_by(seen).count("vtd")
+            # More than its queue holds: it comes to the bind first, and then to its Resync.
+            if before <= 1000 < told:
+                host.vtd.tell(BindProcess("dsa0", 78))
 
     witness = Witness()
     async with open_host(
-        capacity=4096, system_quota=SYSTEM_QUOTA, observer=bind_when_it_lags
+        capacity=4096, system_quota=SYSTEM_QUOTA, taps=[bind_when_it_lags]
     ) as host:
         await host.add_device("dsa0")
+        undivided(host.allocator)
         many = await host.allocator.alloc_set("many", 1200)
         await host.allocator.alloc_many(many.sid, 1200)
         async with stuck_at(host, Priority.DEVICE):
@@ -767,7 +957,7 @@ async def test_a_process_that_is_bound_while_the_driver_lags_keeps_its_entry() -
         assert ("process 78", 2) == (entry.owner, await count(host, pasid))
         (resync,) = (each for actor, each in witness.steps(Resync) if actor == "vtd")
         assert isinstance(resync, Resync)
-        assert pasid not in [each.ioasid for each in resync.ioasids]
+        assert pasid not in [each.ioasid for each in resync]
         await host.process_exited(78)
         await nothing_is_left(host)
 
@@ -783,7 +973,9 @@ async def test_an_eviction_in_the_middle_of_a_bind() -> None:
             tasks.start_soon(evict)
 
     async with (
-        open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA, observer=in_the_middle) as host,
+        open_host(
+            capacity=CAPACITY, system_quota=SYSTEM_QUOTA, restart_wait=0, taps=[in_the_middle]
+        ) as host,
         anyio.create_task_group() as tasks,
     ):
         await host.add_device("dsa0")
@@ -883,14 +1075,23 @@ async def test_what_does_not_exist_is_refused(request_: Message) -> None:
 
 
 async def test_a_set_that_is_not_the_ids_is_refused() -> None:
-    """Whoever names a set that the ID is not of is refused with EACCES."""
+    """A set that the ID is not of is refused with EACCES, one that there is not with ENOENT."""
     async with a_host() as (host, vm):
+        other = await host.start_vm("vm-2", quota=QUOTA)
+        gone = await host.start_vm("vm-3", quota=QUOTA)
+        await gone.close()
         pasid = await vm.alloc()
         await vm.bind("dsa0", pasid, 1)
-        for sid in (0, 7, 2**63):
-            with pytest.raises(NotOfThisSet):
+        refused: dict[int, type[IoasidError]] = {
+            0: NotOfThisSet,
+            other.sid: NotOfThisSet,
+            gone.sid: UnknownSet,
+            2**63 - 1: UnknownSet,
+        }
+        for sid, error in refused.items():
+            with pytest.raises(error):
                 await host.vtd.ask(BindGuestPasid("dsa1", pasid, sid, 1, "vm-1"))
-            with pytest.raises(NotOfThisSet):
+            with pytest.raises(error):
                 await host.vtd.ask(UnbindGuestPasid("dsa0", pasid, sid))
         assert 3 == await count(host, pasid)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from ioasid.core import (
     Acknowledge,
@@ -11,6 +12,7 @@ from ioasid.core import (
     Allocated,
     Allocator,
     AllocSet,
+    Answer,
     AttachSpid,
     Complete,
     Deliver,
@@ -27,12 +29,13 @@ from ioasid.core import (
     OpenSession,
     Priority,
     Released,
-    Reply,
     Request,
     Resync,
+    ReuseOrder,
     SessionEnded,
     SessionOpened,
     SetRecord,
+    Snapshot,
     Statistics,
     Subscribe,
     Subscribed,
@@ -63,18 +66,24 @@ def expect(kind: type[T], value: object) -> T:
 class Driver:
     """An allocator, who calls it, and what came out of it."""
 
-    def __init__(self, capacity: int = 64) -> None:
-        self.core = Allocator(capacity)
+    def __init__(
+        self,
+        capacity: int = 64,
+        *,
+        order: ReuseOrder = ReuseOrder.LOWEST,
+        reserve_zero: bool = True,
+    ) -> None:
+        self.core = Allocator(capacity, order=order, reserve_zero=reserve_zero)
         self.sessions: dict[str, int] = {"host": self.core.session}
         self.effects: list[Effect] = []
 
     # -- requests -----------------------------------------------------------------------------
 
-    def ask(self, request: Request, by: str = "host", ticket: int = 0) -> Reply | None:
+    def ask(self, request: Request, by: str = "host") -> Answer:
         """Send a request as a holder, which joins if it has to; every invariant holds after it."""
-        reply = self.core.handle(self.session(by), request, ticket)
+        answer = self.core.handle(self.session(by), request)
         self.collect()
-        return reply
+        return answer
 
     def refused(
         self, error: type[IoasidError], request: Request, by: str = "host", /, **facts: object
@@ -93,6 +102,10 @@ class Driver:
             opened = self.core.handle(self.core.session, OpenSession(name))
             self.sessions[name] = expect(SessionOpened, opened).session
         return self.sessions[name]
+
+    def opened(self, name: str) -> SessionOpened:
+        """The answer to whoever drives the allocator when it opens a session."""
+        return expect(SessionOpened, self.core.handle(0, OpenSession(name)))
 
     def set(self, token: str | None = "vm-1", quota: int | None = 16) -> int:
         """Make a set; returns its number."""
@@ -135,7 +148,7 @@ class Driver:
 
     def acknowledge(self, subscription: int, seq: int, by: str) -> None:
         """Acknowledge one message."""
-        assert Done() == self.ask(Acknowledge(subscription, seq), by)
+        assert Done() == self.ask(Acknowledge(((subscription, seq),)), by)
 
     def crash(self, name: str) -> None:
         """Crash a holder's session."""
@@ -160,7 +173,7 @@ class Driver:
         return [
             (message.kind.value, message.ioasid)
             if isinstance(message, Event)
-            else ("Resync", len(message.ioasids))
+            else ("Resync", len(list(message)))
             for message in self.messages(subscription)
         ]
 
@@ -188,9 +201,9 @@ class Driver:
                 self.acknowledge(subscription, message.seq, by)
             done = len(given)
 
-    def completed(self) -> list[tuple[int, Reply]]:
+    def completed(self) -> list[tuple[int, Answer]]:
         """The answers that came late, with their tickets."""
-        return [(each.ticket, each.reply) for each in self.effects if isinstance(each, Complete)]
+        return [(each.ticket, each.answer) for each in self.effects if isinstance(each, Complete)]
 
     def ended(self) -> list[tuple[int, bool]]:
         """The subscriptions that ended or were suspended, and whether what is queued counts."""
@@ -202,7 +215,7 @@ def messages(effects: Iterable[Effect], subscription: int) -> list[Event | Resyn
     given: list[Event | Resync] = []
     for effect in effects:
         match effect:
-            case Deliver(number, message) if number == subscription:
+            case Deliver(numbers, message) if subscription in numbers:
                 given.append(message)
             case Withdraw(number, keep) if number == subscription:
                 kept = [index for index, each in enumerate(given) if each.seq == keep]
@@ -210,6 +223,11 @@ def messages(effects: Iterable[Effect], subscription: int) -> list[Event | Resyn
             case _:
                 pass
     return given
+
+
+def state(core: Allocator) -> Snapshot:
+    """All there is, however many requests led to it."""
+    return replace(core.snapshot(), index=0)
 
 
 def refused(

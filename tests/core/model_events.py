@@ -14,11 +14,13 @@ from collections import Counter
 from typing import Final
 
 from attrs import define, field
+from msgspec.structs import replace
 
 from ioasid import core
 from ioasid.core import Event, EventKind, IoasidState, TokenType
 
 TIERS: Final = tuple(core.Priority)
+PLAIN: Final = (IoasidState.ACTIVE, None, None)
 
 
 @define(eq=False)
@@ -27,7 +29,9 @@ class Set:
     token_type: TokenType
     quota: int
     system: bool
+    group: str | None = None
     destroyed: bool = False
+    moving: core.SetState | None = None  # FROZEN or INCOMING, if it is
 
 
 @define(eq=False)
@@ -37,6 +41,7 @@ class News:
     event: Event
     binding: int | None  # that it begins or ends, by the seq of its BIND
     tier: int = -1  # that it reached, or that a later event of the ID took it past
+    at: float = 0.0  # when it reached that tier
     owed: set[int] = field(factory=set)  # who was offered it and has not acknowledged it
 
     @property
@@ -53,12 +58,19 @@ class Life:
     """A live ID."""
 
     sid: int
+    generation: int
     data: core.Data | None = None
     spid: int | None = None
     binding: int | None = None  # by the seq of its BIND
     freed: bool = False
+    freed_at: float = 0.0
     references: Counter[str] = field(factory=Counter)  # that holders took
     news: list[News] = field(factory=list)
+
+    @property
+    def bound(self) -> int | None:
+        """Its spid, unless that is only kept for a binding to come."""
+        return None if self.binding is None else self.spid
 
     @property
     def state(self) -> IoasidState:
@@ -82,10 +94,11 @@ class Subscriber:
     terms: core.Subscribe
     attached: bool = True
     inbox: list[Told] = field(factory=list)  # not acknowledged, in the order of delivery
-    aside: set[int] = field(factory=set)  # what it deferred of that
+    aside: dict[int, float] = field(factory=dict)  # what it deferred of that, and when
     behind: bool = False  # a Resync is due, and until then everything is missed
     missed: list[Told] = field(factory=list)
     grants: dict[int, int] = field(factory=dict)  # the ID of each binding that it holds
+    unseen: set[int] = field(factory=set)  # those of them that no message has shown it
 
     @property
     def tier(self) -> int:
@@ -105,7 +118,10 @@ class Events:
     sets: dict[int, Set] = field(factory=dict)
     lives: dict[int, Life] = field(factory=dict)
     subscribers: dict[int, Subscriber] = field(factory=dict)
+    holders: dict[str, int | None] = field(factory=dict)  # their sessions; None: suspended
     waiting: dict[int, set[int]] = field(factory=dict)  # the IDs that a ticket waits for
+    # The set that a ticket waits for, and which of its IDs have yet to stop.
+    freezes: dict[int, tuple[int, set[int]]] = field(factory=dict)
     seq: int = 0
     now: float = 0.0
     effects: list[core.Effect] = field(factory=list)
@@ -135,7 +151,8 @@ class Events:
     def event(self, ioasid: int, life: Life, kind: EventKind, publisher: str | None) -> Event:
         self.seq += 1
         token = self.sets[life.sid].token
-        return Event(self.seq, kind, ioasid, life.sid, token, life.spid, life.data, publisher)
+        about = token, life.bound, life.data, publisher, life.generation
+        return Event(self.seq, kind, ioasid, life.sid, *about)
 
     def tell_all(self, ioasid: int, life: Life, kind: EventKind) -> None:
         """Tell everybody at once: of an ALLOC or a RECLAIM."""
@@ -164,6 +181,20 @@ class Events:
             self.forget(life)
             if self.is_done(ioasid):
                 self.reclaim(ioasid)
+            for ticket, (sid, pending) in list(self.freezes.items()):
+                if not self.runs(ioasid):
+                    pending.discard(ioasid)
+                if not pending:
+                    self.freezes.pop(ticket)
+                    self.effects.append(core.Complete(ticket, core.Frozen(sid, True)))
+
+    def runs(self, ioasid: int) -> bool:
+        """Whether a CPU or device has not acknowledged the end of a binding."""
+        for news in self.lives[ioasid].news if ioasid in self.lives else ():
+            tiers = [*self.tiers_left(news), *(self.subscribers[each].tier for each in news.owed)]
+            if news.ends_binding and min(tiers, default=9) < 2:
+                return True
+        return False
 
     def tiers_left(self, news: News) -> list[int]:
         matching = self.matching(news.event.sid, news.event.kind)
@@ -182,6 +213,7 @@ class Events:
         """Offer the last of an ID's events to a tier; those before it do not go back there."""
         for each in news:
             each.tier = max(each.tier, tier)
+        news[-1].at = self.now
         event = news[-1].event
         found = [each for each in self.matching(event.sid, event.kind) if each.tier == tier]
         news[-1].owed = {each.number for each in found}
@@ -200,7 +232,10 @@ class Events:
             if self.tiers_left(news):
                 kept += life.news[index:]
                 break
-            undoes = news.event.kind is EventKind.UNBIND and kept
+            # A freeze looks at the last unbind.
+            owing = any(self.subscribers[each].tier < 2 for each in news.owed)
+            last = all(each.binding is None for each in life.news[index + 1 :])
+            undoes = news.event.kind is EventKind.UNBIND and kept and not (owing and last)
             if news.event.publisher is not None:
                 news.owed.clear()
             elif undoes and kept[-1].event.kind is EventKind.BIND:
@@ -219,7 +254,7 @@ class Events:
                 if news.event.kind is EventKind.BIND:
                     return IoasidState.ACTIVE, None, None
                 return IoasidState.ACTIVE, news.event.spid, news.binding
-        return life.state, life.spid, None if life.freed else life.binding
+        return life.state, life.bound, None if life.freed else life.binding
 
     # -- the way back to the pool -------------------------------------------------------------
 
@@ -235,6 +270,8 @@ class Events:
 
     def reclaim(self, ioasid: int) -> None:
         life = self.lives.pop(ioasid)
+        for news in life.news:
+            news.owed.clear()
         self.tell_all(ioasid, life, EventKind.RECLAIM)
         self.destroy_if_empty(life.sid)
         for ticket, pending in list(self.waiting.items()):
@@ -256,9 +293,11 @@ class Events:
     def offer(self, each: Subscriber, event: Event, news: list[News]) -> None:
         """Deliver an event, or have it missed: one in hand and a full queue are the bound."""
         told = Told(event.seq, self.now, news)
+        begun = {one.binding for one in news if one.event.kind is EventKind.BIND}
         if not each.behind and len(each.inbox) <= each.terms.queue_size:
+            each.unseen -= begun
             each.inbox.append(told)
-            self.effects.append(core.Deliver(each.number, event))
+            self.effects.append(core.Deliver((each.number,), event))
             return
         if not each.behind:
             each.behind = True
@@ -266,6 +305,10 @@ class Events:
             kept = {each.in_hand, *each.aside}
             each.missed = [told for told in each.inbox if told.seq not in kept]
             each.inbox = [told for told in each.inbox if told.seq in kept]
+        for one in news:
+            if one.ends_binding and one.binding in each.unseen:
+                each.unseen.discard(one.binding)
+                del each.grants[one.binding]
         each.missed.append(told)
 
     def resync_if_back(self, each: Subscriber) -> None:
@@ -276,39 +319,44 @@ class Events:
         self.seq += 1
         listed = []
         lasting: set[int | None] = set()  # the bindings whose grants outlast it
+        shown: set[int | None] = set()
         for sid in sorted(self.sets):
             for ioasid in self.ids(sid) if self.covers(each, sid) else ():
                 life, token = self.lives[ioasid], self.sets[sid].token
                 state, spid, binding = self.seen_from(each.tier, life)
-                listed.append(core.LiveIoasid(ioasid, sid, token, state, spid, life.data))
+                about = token, state, spid, life.data, life.generation
+                listed.append(core.LiveIoasid(ioasid, sid, *about))
                 grant(each, ioasid, binding)
                 lasting.add(binding)
+                shown.add(binding)
                 coming = [news for news in life.news if news.tier < each.tier]
                 lasting |= {news.binding for news in coming if news.event.kind is EventKind.BIND}
         for told in each.inbox:
             lasting |= told.stale | {news.binding for news in told.news if news.ends_binding}
         since = min((told.at for told in each.missed), default=self.now)
         news = [news for told in each.missed for news in told.news]
+        each.unseen -= shown
         each.inbox.append(Told(self.seq, since, news, each.grants.keys() - lasting))
         each.missed = []
         each.behind = False
-        self.effects.append(core.Deliver(each.number, core.Resync(self.seq, tuple(listed))))
+        self.effects.append(core.Deliver((each.number,), core.Resync(self.seq, *in_short(listed))))
 
     def acknowledge(self, each: Subscriber, seq: int) -> None:
         for told in [told for told in each.inbox if told.seq == seq]:
             each.inbox.remove(told)
-            each.aside.discard(seq)
+            each.aside.pop(seq, None)
             for news in told.news:
                 news.owed.discard(each.number)
             ended = told.stale | {news.binding for news in told.news if news.ends_binding}
             each.grants = {key: each.grants[key] for key in each.grants.keys() - ended}
+            each.unseen &= each.grants.keys()
 
     def suspend(self, each: Subscriber) -> None:
         """Let a subscriber have missed everything that it did not acknowledge."""
         if each.attached:
             each.missed = sorted(each.missed + each.inbox, key=lambda told: told.at)
             each.inbox = []
-            each.aside = set()
+            each.aside = {}
             each.behind = True
             each.attached = False
             self.effects.append(core.End(each.number, drained=False))
@@ -321,9 +369,33 @@ class Events:
                 news.owed.discard(each.number)
         if each.attached:
             self.effects.append(core.End(each.number, drained))
+            each.attached = False
 
 
 def grant(each: Subscriber, ioasid: int, binding: int | None) -> None:
     """Grant a reference for a binding, if the subscriber holds; a second time changes nothing."""
-    if each.terms.hold and binding is not None:
+    if each.terms.hold and binding is not None and binding not in each.grants:
         each.grants[binding] = ioasid
+        each.unseen.add(binding)
+
+
+def in_short(
+    listed: list[core.LiveIoasid],
+) -> tuple[tuple[core.LiveIoasid, ...], tuple[core.LiveRange, ...]]:
+    """What is listed of IDs, with those of which there is nothing to say as ranges."""
+    told, ranges = [], list[core.LiveRange]()
+    for each in listed:
+        if (each.state, each.spid, each.data) != PLAIN:
+            told.append(each)
+            continue
+        last = ranges[-1] if ranges else None
+        if last is not None and (last.sid, last.last + 1) == (each.sid, each.ioasid):
+            count = last.last - last.first
+            step = last.step if count else each.generation - last.generation
+            if step in (0, 1) and each.generation == last.generation + step * (count + 1):
+                ranges[-1] = replace(last, last=each.ioasid, step=step)
+                continue
+        ranges.append(
+            core.LiveRange(each.ioasid, each.ioasid, each.sid, each.token, each.generation)
+        )
+    return tuple(told), tuple(ranges)

@@ -11,6 +11,7 @@ from ioasid.core import (
     EventKind,
     Find,
     Free,
+    FreeSet,
     Get,
     InvalidArgument,
     IoasidFreePending,
@@ -19,6 +20,7 @@ from ioasid.core import (
     Put,
     Request,
     UnknownIoasid,
+    UnknownSet,
 )
 from tests.core.helpers import Driver
 
@@ -37,16 +39,21 @@ OF_ONE_ID = [
 
 @pytest.mark.parametrize("request_", OF_ONE_ID, ids=lambda each: type(each).__name__)
 def test_permission(driver: Driver, request_: Request) -> None:
-    """EACCES: the ID is not of the set that the request names, be there such a set or not."""
+    """EACCES: the ID is not of the set that the request names; ENOENT if there is no such set."""
     driver.set()
     driver.bound(spid=1)
     driver.ask(Get(1))
-    driver.refused(NotOfThisSet, request_, ioasid=1, sid=1)
+    driver.refused(UnknownSet, request_, sid=1)
     driver.set("vm-2")
     driver.refused(NotOfThisSet, request_, ioasid=1, sid=1)
     driver.free(1)
     in_quarantine = IoasidFreePending if isinstance(request_, Get) else NotOfThisSet
     driver.refused(in_quarantine, request_, ioasid=1)
+    driver.ask(FreeSet(1))
+    gone = IoasidFreePending if isinstance(request_, Get) else UnknownSet
+    driver.refused(gone, request_)
+    driver.set("vm-3")
+    driver.refused(gone, request_)
 
 
 @pytest.mark.parametrize("request_", OF_ONE_ID, ids=lambda each: type(each).__name__)

@@ -13,25 +13,28 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import count
 from typing import Final
 
 import pytest
-from attrs import define, field
 
 from ioasid.core import (
+    Abandon,
     Acknowledge,
+    AdjustGroup,
     AdjustSet,
     Alloc,
     Allocated,
     AllocatedMany,
     Allocator,
+    AllocGroup,
     AllocMany,
     AllocSet,
     AllocSystemSet,
+    Answer,
     AttachData,
     AttachSpid,
     CancelCapacity,
+    CancelRange,
     CloseSession,
     Complete,
     Defer,
@@ -45,9 +48,12 @@ from ioasid.core import (
     Find,
     FindBySpid,
     Free,
+    FreeGroup,
+    FreeMany,
     FreeSet,
     Get,
     IoasidError,
+    IoasidRange,
     IoasidRecord,
     IoasidState,
     Listing,
@@ -58,10 +64,11 @@ from ioasid.core import (
     Priority,
     Put,
     Released,
-    Reply,
     Request,
     ReserveCapacity,
+    ReserveRange,
     Resync,
+    ReuseOrder,
     SessionOpened,
     SetRecord,
     Statistics,
@@ -71,16 +78,21 @@ from ioasid.core import (
     TakeStatistics,
     TokenType,
     Unsubscribe,
+    Waiting,
     decode_snapshot,
     encode,
 )
+from tests.core.helpers import state
 from tests.core.invariants import (
-    PENDING,
+    ABSENT,
+    Life,
     Observer,
     Observers,
     check_state,
     covers,
+    ends_acknowledged,
     live_ids,
+    named_in,
     nothing_leaks,
     state_of,
     unchanged,
@@ -91,6 +103,7 @@ BATCH: Final = 25
 STEPS: Final = 300
 HOLDERS: Final = ("host", "kvm", "vdcm", "vtd", "vfio")
 TOKENS: Final = ("vm-1", "vm-2", "vm-3")
+GROUPS: Final = ("department", "tenant", "desk")
 KINDS: Final = (
     frozenset(EventKind),
     frozenset(EventKind),
@@ -99,25 +112,30 @@ KINDS: Final = (
     frozenset((EventKind.ALLOC, EventKind.RECLAIM)),
     frozenset((EventKind.BIND, EventKind.FREE, EventKind.RECLAIM)),
 )
-
-
-@define(eq=False)
-class Life:
-    """One life of an ID, as requests and replies tell it."""
-
-    sid: int
-    freed: bool = False
-    to_acknowledge: set[int] = field(factory=set)
-    """The subscriptions that its FREE was for and that have not acknowledged it."""
+HOLDING: Final = frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE))
 
 
 class History:
     """One allocator, its holders and subscribers, and a ledger of what it did."""
 
+    observer: type[Observer] = Observer
+    allocator: type[Allocator] = Allocator
+    part = 1000
+    """How many IDs it deals with at once."""
+
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.capacity = self.random.choice((6, 20, 40))
-        self.core = Allocator(self.capacity)
+        self.order = self.random.choice(tuple(ReuseOrder))
+        self.core = self.allocator(self.capacity, order=self.order, part=self.part)
+        self.reserved = {0}
+        """The numbers that are out of circulation."""
+        self.last = -1
+        """The ID that was given out last."""
+        self.generation = 0
+        """That of the life that began last."""
+        self.sids = 0
+        """The first number that no set has had."""
         self.observers = Observers(self.core)
         self.sessions = {"host": self.core.session}
         self.ledger: dict[int, Life] = {}
@@ -126,17 +144,19 @@ class History:
         self.active: set[int] = set()
         self.waiting: dict[int, set[int]] = {}
         self.abandoned: set[int] = set()
-        self.tickets = count(1)
         self.deferring = self.random.choice((0.05, 0.2, 0.5))
         self.suspicious = seed % 10 == 0
         self.twin: Allocator | None = None
         actions: tuple[tuple[int, Callable[[], object]], ...] = (
             (2, self.alloc_set),
             (1, self.change_capacity),
+            (1, self.change_reserved),
+            (1, self.change_groups),
             (1, self.free_set),
             (14, self.alloc),
             (3, self.alloc_many),
             (6, self.free),
+            (1, self.free_many),
             (18, self.attach_spid),
             (12, self.detach_spid),
             (6, self.take_reference),
@@ -150,6 +170,7 @@ class History:
             (2, self.crash),
             (1, self.leave),
             (1, self.abandon),
+            (2, self.restore),
             (self.random.choice((10, 30, 60, 90)), self.consume),
         )
         self.weights, self.choices = zip(*actions, strict=True)
@@ -160,42 +181,49 @@ class History:
 
     # -- one request --------------------------------------------------------------------------
 
-    def ask(self, name: str, request: Request, *, freeing: Iterable[int] = ()) -> Reply | None:
+    def ask(self, name: str, request: Request, *, freeing: Iterable[int] = ()) -> Answer | None:
         """Send a request as a holder; a refusal is `None` and has changed nothing."""
         before = self.core.snapshot() if self.suspicious else None
-        ticket = next(self.tickets)
         seq = self.seq() if isinstance(request, AttachSpid) else 0
-        lives = {ioasid: self.told_of_free(self.ledger[ioasid].sid) for ioasid in freeing}
+        told = {ioasid: self.told_of_free(self.ledger[ioasid].sid) for ioasid in freeing}
         try:
-            reply = self.core.handle(self.sessions[name], request, ticket)
+            reply = self.core.handle(self.sessions[name], request)
         except IoasidError as error:
             if before is not None:
                 unchanged(before, self.core)
             if self.twin is not None:
                 with pytest.raises(type(error), match=re.escape(str(error))):
-                    self.twin.handle(self.sessions[name], request, ticket)
+                    self.twin.handle(self.sessions[name], request)
             return None
         effects = self.core.drain()
         if self.twin is not None:
-            assert reply == self.twin.handle(self.sessions[name], request, ticket)
-            told = [each for each in effects if not isinstance(each, Complete)]
-            assert told == [each for each in self.twin.drain() if not isinstance(each, Complete)]
-        for ioasid, to_acknowledge in lives.items():
-            life = self.ledger[ioasid]
-            if not life.freed:
-                life.freed = True
-                life.to_acknowledge = to_acknowledge
-        if reply is None:
-            self.waiting[ticket] = set(freeing)
+            again = self.twin.handle(self.sessions[name], request)
+            assert reply == again or (isinstance(reply, Waiting) and isinstance(again, Waiting))
+            mine, others = (
+                [each for each in those if not isinstance(each, Complete)]
+                for those in (effects, self.twin.drain())
+            )
+            assert mine == others
+        for ioasid, to_acknowledge in told.items():
+            self.ledger[ioasid].free(to_acknowledge)
+        if isinstance(reply, Waiting):
+            assert reply.ticket not in self.abandoned
+            self.waiting[reply.ticket] = set(freeing)
         elif isinstance(request, Alloc | AllocMany):
-            for ioasid in allocated(reply):
+            assert isinstance(reply, Allocated | AllocatedMany)
+            generation = reply.generation
+            assert self.generation < generation
+            self.generation = generation
+            for ioasid in named_in(reply):
                 assert ioasid not in self.ledger
-                self.ledger[ioasid] = Life(request.sid)
+                self.ledger[ioasid] = Life(request.sid, generation)
         elif isinstance(request, AttachSpid):
             sid = self.ledger[request.ioasid].sid
             bind = Event(seq + 1, EventKind.BIND, request.ioasid, sid, spid=request.spid)
             self.observers.bound(bind)
-        elif isinstance(reply, SetRecord):
+        elif isinstance(request, AllocSet | AllocSystemSet) and isinstance(reply, SetRecord):
+            assert self.sids <= reply.sid
+            self.sids = reply.sid + 1
             self.tokens[reply.sid] = reply.token
             self.active.add(reply.sid)
         if isinstance(request, FreeSet) and request.destroy:
@@ -205,11 +233,7 @@ class History:
 
     def told_of_free(self, sid: int) -> set[int]:
         """Everybody who has to acknowledge a FREE of this set."""
-        return {
-            each.number
-            for each in self.observers.present.values()
-            if EventKind.FREE in each.terms.kinds and covers(each.terms, sid, self.tokens[sid])
-        }
+        return self.observers.told_of_free(sid, self.tokens[sid])
 
     def seq(self) -> int:
         """The number of the last message to subscribers."""
@@ -235,7 +259,7 @@ class History:
                 for pending in self.waiting.values():
                     pending.discard(ioasid)
                 continue
-            assert (life.sid, life.freed) == live[ioasid]
+            assert (life.sid, life.generation, life.freed) == live[ioasid]
         used: dict[int, set[str]] = {}
         for each in present.values():
             for ioasid in each.programmed():
@@ -245,7 +269,7 @@ class History:
         for effect in effects:
             if isinstance(effect, Complete):
                 assert effect.ticket not in self.abandoned
-                assert Released(True) == effect.reply
+                assert Released(True) == effect.answer
                 assert set() == self.waiting.pop(effect.ticket)
         assert all(self.waiting.values())
 
@@ -292,11 +316,42 @@ class History:
         """Make a set, with a token or without, or the system's."""
         quota = self.random.choice((None, 1, 3, 6, 12))
         token = self.random.choice((*TOKENS, None))
+        group = self.random.choice((None, None, *GROUPS))
         kind = TokenType.NULL if token is None else TokenType.MM
         if self.random.random() < 0.1:
             self.ask(self.holder(), AllocSystemSet(quota))
         else:
-            self.ask(self.holder(), AllocSet(token, quota, kind))
+            self.ask(self.holder(), AllocSet(token, quota, kind, group))
+
+    def change_groups(self) -> None:
+        """Make, change or free a group."""
+        name, limit = self.random.choice(GROUPS), self.random.randrange(1, 12)
+        self.ask(
+            self.holder(),
+            self.random.choice(
+                (
+                    AllocGroup(name, limit, self.random.choice((None, *GROUPS))),
+                    AllocGroup(name, limit),
+                    AdjustGroup(name, limit),
+                    FreeGroup(name),
+                )
+            ),
+        )
+
+    def change_reserved(self) -> None:
+        """Take numbers out of circulation or give them back."""
+        low = self.random.randrange(self.capacity)
+        high = min(low + self.random.choice((0, 0, 1, 3)), self.capacity - 1)
+        numbers = {*range(low, high + 1)}
+        if self.random.random() < 0.5:
+            if self.ask(self.holder(), ReserveRange(low, high)) is not None:
+                assert not numbers & (self.reserved | self.ledger.keys())
+                self.reserved |= numbers
+        else:
+            reply = self.ask(self.holder(), CancelRange(low, high))
+            assert (numbers <= self.reserved) == (reply is not None)
+            if reply is not None:
+                self.reserved -= numbers
 
     def change_capacity(self) -> None:
         """Reserve, cancel, or move quota."""
@@ -322,21 +377,44 @@ class History:
         self.ask(self.holder(), FreeSet(sid, destroy, wait), freeing=ioasids)
 
     def alloc(self) -> None:
-        """Allocate: the lowest free ID of the range, and none that is in use."""
+        """Allocate: the lowest free ID of the range or the next in turn, and none in use."""
         low = self.random.choice((0, 1, 1, 1, self.random.randrange(self.capacity)))
         high = self.random.choice((None, None, self.random.randrange(low, self.capacity)))
-        end = self.capacity if high is None else high + 1
-        lowest = next((each for each in range(low, end) if each not in self.ledger), None)
+        following = self.following(low, self.capacity - 1 if high is None else high)
         data = self.random.choice((None, 7, "x"))
         reply = self.ask(self.holder(), Alloc(self.sid(), low, high, data))
-        assert reply in (None, Allocated(-1 if lowest is None else lowest))
+        assert reply in (None, Allocated(following[0] if following else -1, self.generation))
+        if isinstance(reply, Allocated):
+            self.last = reply.ioasid
 
     def alloc_many(self) -> None:
-        """Allocate several: the lowest free IDs."""
+        """Allocate several: the IDs that as many allocations would give."""
         wanted = self.random.randrange(1, 5)
-        lowest = [each for each in range(1, self.capacity) if each not in self.ledger][:wanted]
+        following = self.following(1, self.capacity - 1)[:wanted]
         reply = self.ask(self.holder(), AllocMany(self.sid(), wanted))
-        assert reply is None or lowest == allocated(reply)
+        if reply is not None:
+            assert sorted(following) == named_in(reply)
+            self.last = following[-1]
+
+    def following(self, low: int, high: int) -> list[int]:
+        """The free IDs of a range in the order in which they are given out."""
+        turn = [*range(low, high + 1)]
+        if self.order is ReuseOrder.CYCLIC and low <= self.last < high:
+            turn = [*range(self.last + 1, high + 1), *range(low, self.last + 1)]
+        return [each for each in turn if each not in self.ledger and each not in self.reserved]
+
+    def free_many(self) -> None:
+        """Free several IDs of a set at once, at times one that is not its own: none is, then."""
+        sid = self.sid()
+        mine = sorted(ioasid for ioasid, life in self.ledger.items() if life.sid == sid)
+        chosen = [each for each in mine if self.random.random() < 0.3]
+        if self.random.random() < 0.2:
+            chosen = sorted({*chosen, self.ioasid()})
+        known = [each for each in chosen if each in mine]
+        ranges = tuple(IoasidRange(each, each) for each in chosen)
+        reply = self.ask(self.holder(), FreeMany(sid, ranges), freeing=known)
+        if chosen:
+            assert (reply is not None) == (known == chosen)
 
     def free(self) -> None:
         """Free an ID, early or late, once or again, and perhaps wait for the reclaim."""
@@ -353,7 +431,8 @@ class History:
         if self.ask(self.holder(), request) is None:
             return
         sid = self.ledger[ioasid].sid
-        assert Allocated(ioasid) == self.core.handle(self.core.session, FindBySpid(sid, spid))
+        found = Allocated(ioasid, self.ledger[ioasid].generation)
+        assert found == self.core.handle(self.core.session, FindBySpid(sid, spid))
         references = self.found(ioasid).references
         for each in self.observers.present.values():
             if each.terms.hold and covers(each.terms, sid, self.tokens[sid]):
@@ -368,7 +447,7 @@ class History:
         """Get a reference, by ID or by spid."""
         name = self.holder()
         ioasid = self.ioasid(is_active)
-        reply: Reply | None
+        reply: Answer | None
         if self.random.random() < 0.5:
             reply = self.ask(name, FindBySpid(self.sid(), self.random.randrange(6), True))
             if isinstance(reply, Allocated):
@@ -418,7 +497,7 @@ class History:
         terms = Subscribe(
             sid=sid,
             token=token,
-            kinds=self.random.choice(KINDS[:3] if hold else KINDS),
+            kinds=self.kinds(hold=hold),
             priority=self.random.choice(tuple(Priority)),
             hold=hold,
             replay=self.random.random() < 0.5,
@@ -432,11 +511,18 @@ class History:
             return
         self.begin(name, terms)
 
+    def kinds(self, *, hold: bool) -> frozenset[EventKind]:
+        """Any kinds that there may be, all of them and those of a binding most often."""
+        if self.random.random() < 0.6:
+            return self.random.choice((frozenset(EventKind), HOLDING))
+        kinds = self.random.sample(list(EventKind), self.random.randrange(1, 6))
+        return HOLDING.union(kinds) if hold else frozenset(kinds)
+
     def begin(self, name: str, terms: Subscribe) -> None:
         """Make a subscription and its observer; the first message may come at once."""
         number = self.core.snapshot().next_subscription
         seq = self.seq()
-        observer = Observer(number, name, terms, joined=seq)
+        observer = self.observer(number, name, terms, joined=seq)
         if not terms.replay:
             observer.begin(
                 ioasid
@@ -466,6 +552,10 @@ class History:
             return
         observer.attached = True
         assert Subscribed(number, True) == self.ask(observer.holder, terms)
+        self.expect_resync(observer)
+
+    def expect_resync(self, observer: Observer) -> None:
+        """A Resync is there for who has just come back."""
         assert isinstance(observer.queue[0], Resync)
 
     def unsubscribe(self) -> None:
@@ -550,8 +640,18 @@ class History:
             ticket = self.random.choice(sorted(self.waiting))
             del self.waiting[ticket]
             self.abandoned.add(ticket)
-            self.core.abandon(ticket)
+            self.core.handle(0, Abandon(ticket))
             self.look(self.core.drain())
+
+    def restore(self) -> None:
+        """Go on with another allocator, restored from the bytes of a snapshot."""
+        snapshot = self.core.snapshot()
+        self.core = self.allocator.restore(decode_snapshot(encode(snapshot)))
+        self.observers.allocator = self.core
+        unchanged(snapshot, self.core)
+        # Who waited is gone with the process that it was in.
+        self.waiting.clear()
+        self.abandoned.clear()
 
     def consume(self) -> None:
         """Let a subscriber take its next message, or acknowledge or defer the one it has."""
@@ -583,20 +683,17 @@ class History:
             if self.random.random() < 0.8:
                 return
             seq = self.random.choice((0, 10**6, *sorted(observer.acknowledged)[-2:]))
-            assert self.ask(observer.holder, Acknowledge(observer.number, seq)) is not None
+            assert self.ask(observer.holder, Acknowledge(((observer.number, seq),))) is not None
 
     def acknowledge(self, observer: Observer, message: Event | Resync) -> None:
         """Acknowledge a message; what the subscriber was told of a FREE counts with it."""
         observer.acknowledge(message.seq)
         if observer.hand is message:
             observer.hand = None
-        freed = freed_by(message)
-        if isinstance(message, Resync):
-            for each in observer.deferred.values():
-                freed -= freed_by(each) if isinstance(each, Event) else set()
-        for ioasid in freed & self.ledger.keys():
+        ended = ends_acknowledged(message, observer.deferred.values())
+        for ioasid in ended & self.ledger.keys():
             self.ledger[ioasid].to_acknowledge.discard(observer.number)
-        assert self.ask(observer.holder, Acknowledge(observer.number, message.seq)) is not None
+        assert self.ask(observer.holder, Acknowledge(((observer.number, message.seq),))) is not None
 
     # -- rest and the end ---------------------------------------------------------------------
 
@@ -619,7 +716,7 @@ class History:
                 self.acknowledge(observer, observer.hand or next(iter(observer.deferred.values())))
         figures = self.core.handle(self.core.session, TakeStatistics())
         assert isinstance(figures, Statistics)
-        assert (0, ()) == (figures.under_way, figures.lagging)
+        assert (0, ()) == (figures.in_flight, figures.lagging)
         self.everybody_knows_the_truth()
         self.every_grant_is_accounted_for()
 
@@ -629,7 +726,7 @@ class History:
         for sid in {life.sid for life in self.ledger.values()}:
             listing = self.core.handle(self.core.session, ListSet(sid))
             assert isinstance(listing, Listing)
-            truth |= {each.ioasid: each for each in listing.ioasids}
+            truth |= {each.ioasid: each for each in listing}
         assert self.ledger.keys() == truth.keys()
         for observer in self.observers.present.values():
             covered = {
@@ -639,7 +736,7 @@ class History:
             }
             if observer.knows_everything:
                 known = {
-                    ioasid for ioasid, states in observer.known.items() if "absent" not in states
+                    ioasid for ioasid, states in observer.known.items() if ABSENT not in states
                 }
                 assert covered.keys() == known
             for ioasid, live in covered.items():
@@ -681,6 +778,8 @@ class History:
         assert (0, 0, 0) == (figures.sets, figures.active, figures.free_pending)
         assert {} == self.ledger
         assert {} == self.waiting
+        for name in GROUPS * len(GROUPS):
+            self.ask("host", FreeGroup(name))
         for name in reversed(HOLDERS):
             self.core.handle(self.sessions[name], CloseSession())
         self.core.drain()
@@ -689,13 +788,13 @@ class History:
     def go_on_as_another(self) -> None:
         """Restore a second allocator from the bytes of a snapshot: it answers the same."""
         snapshot = self.core.snapshot()
-        self.twin = Allocator.restore(decode_snapshot(encode(snapshot)))
+        self.twin = self.allocator.restore(decode_snapshot(encode(snapshot)))
         assert snapshot == self.twin.snapshot()
 
     def compare_with_the_other(self) -> None:
         """The restored allocator has come to the same state."""
         if self.twin is not None:
-            assert self.core.snapshot() == self.twin.snapshot()
+            assert state(self.core) == state(self.twin)
 
 
 def is_active(record: IoasidRecord) -> bool:
@@ -711,25 +810,6 @@ def can_be_bound(record: IoasidRecord) -> bool:
 def is_bound(record: IoasidRecord) -> bool:
     """Whether an ID has a spid."""
     return record.spid is not None
-
-
-def freed_by(message: Event | Resync) -> set[int]:
-    """The IDs whose end of life a message tells of."""
-    if isinstance(message, Resync):
-        return {each.ioasid for each in message.ioasids if state_of(each) == PENDING}
-    ends = message.kind is EventKind.FREE and message.publisher is None
-    return {message.ioasid} if ends else set()
-
-
-def allocated(reply: Reply) -> list[int]:
-    """The IDs that an allocation answered with."""
-    match reply:
-        case Allocated(ioasid):
-            return [ioasid]
-        case AllocatedMany(ranges):
-            return [each for span in ranges for each in range(span.first, span.last + 1)]
-        case _:
-            return []
 
 
 def run(seed: int, steps: int = STEPS) -> None:

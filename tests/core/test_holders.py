@@ -1,28 +1,30 @@
-"""Holders: who joins, leaves, crashes, comes back, or is declared dead."""
+"""Holders: names with a session, or what is left of one."""
+
+import tracemalloc
 
 import pytest
 
 from ioasid.core import (
+    Alloc,
     Allocator,
+    AllocSet,
     CloseSession,
-    Done,
     Evict,
-    Free,
     Get,
     HolderLive,
+    HolderOfAnother,
+    NotReferenced,
     OpenSession,
     Put,
     SessionEnded,
     SessionOpened,
-    Subscribe,
-    Subscribed,
+    SuspendAll,
+    SuspendSession,
     UnknownHolder,
     UnknownIoasid,
 )
 from tests.core.helpers import (
     BINDING,
-    CPU,
-    DEVICE,
     Driver,
     expect,
     refused,
@@ -40,10 +42,10 @@ def test_sessions() -> None:
     refused(core, HolderLive, OpenSession("agent"), core.session, name="agent")
     refused(core, UnknownHolder, Evict("nobody"), core.session, name="nobody")
     core.handle(opened.session, Evict("kvm"))
-    again = core.open_session("kvm")
+    again = expect(SessionOpened, core.handle(0, OpenSession("kvm")))
     assert opened.session < again.session
     with pytest.raises(HolderLive):
-        core.open_session("kvm")
+        core.handle(0, OpenSession("kvm"))
 
 
 def test_names_are_unique_among_live_sessions(driver: Driver) -> None:
@@ -56,108 +58,89 @@ def test_names_are_unique_among_live_sessions(driver: Driver) -> None:
     assert not driver.come_back("kvm").resumed
 
 
-def test_a_session_without_anything_leaves_when_it_crashes(driver: Driver) -> None:
-    """Without references and holding subscriptions, a crash is as good as leaving."""
-    kvm = driver.subscribe("kvm", priority=CPU)
-    last = driver.subscribe("last", kinds=BINDING)
-    ioasid = driver.bound()
-    driver.crash("kvm")
-    assert [(kvm, False)] == driver.ended()
-    assert [("BIND", ioasid)] == driver.shown(last)
-    assert not driver.come_back("kvm").resumed
-    assert (0, 3) == (driver.figures().suspended, driver.figures().sessions)
+def test_a_suspended_holder_belongs_to_whom_it_was_created_for(driver: Driver) -> None:
+    """It comes back for its owner, or who is trusted, in a restored allocator as well."""
+    core, ioasid = driver.core, driver.alloc()
+    session = expect(SessionOpened, core.handle(0, OpenSession("vtd", 7))).session
+    core.handle(session, Get(ioasid))
+    with pytest.raises(HolderLive):
+        core.handle(0, OpenSession("vtd", 8))
+    core.handle(session, SuspendSession())
+    core = Allocator.restore(core.snapshot())
+    before = core.snapshot()
+    with pytest.raises(HolderOfAnother, match="vtd"):
+        core.handle(0, OpenSession("vtd", 8))
+    assert before == core.snapshot()
+    for owner in (None, 7):
+        opened = expect(SessionOpened, core.handle(0, OpenSession("vtd", owner)))
+        assert (True, ((ioasid, 1),)) == (opened.resumed, opened.references)
+        core.handle(0, SuspendAll())
+    # What was nobody's is not for who comes first, and a name that was left is.
+    session = expect(SessionOpened, core.handle(0, OpenSession("kvm"))).session
+    core.handle(session, Get(ioasid))
+    core.handle(0, SuspendAll())
+    with pytest.raises(HolderOfAnother):
+        core.handle(0, OpenSession("kvm", 0))
+    opened = expect(SessionOpened, core.handle(0, OpenSession("vtd", 7)))
+    core.handle(opened.session, CloseSession())
+    assert not expect(SessionOpened, core.handle(0, OpenSession("vtd", 8))).resumed
 
 
-def test_leaving_drops_everything(driver: Driver) -> None:
-    """A session that is closed acknowledges all and drops its references and grants."""
-    driver.subscribe("kvm", sid=0, hold=True)
-    ioasid = driver.bound()
-    driver.ask(Get(ioasid), "kvm")
+@pytest.mark.parametrize("many", [2, 8, 9, 40])
+def test_however_many_have_an_id(driver: Driver, many: int) -> None:
+    """Each has what it took and was granted, whoever came and went before."""
+    ioasid = driver.alloc()
+    names = [f"vm-{number}" for number in range(many)]
+    for name in names:
+        driver.subscribe(name, kinds=BINDING, hold=True)
+        driver.ask(Get(ioasid), name)
+    driver.bind(ioasid, 7)
+    assert dict.fromkeys(names, 2) == driver.find(ioasid).references
+    assert driver.core.snapshot() == Allocator.restore(driver.core.snapshot()).snapshot()
+    for name in names[::2]:
+        driver.ask(Put(ioasid), name)
+        driver.refused(NotReferenced, Put(ioasid), name, holder=name, ioasid=ioasid)
+    left = {name: 1 if name in names[::2] else 2 for name in names}
+    assert left == driver.find(ioasid).references
     driver.free(ioasid)
-    driver.ask(CloseSession(), "kvm")
-    driver.refused(UnknownIoasid, Free(ioasid))
+    for name in reversed(names):
+        driver.ask(Evict(name))
+    driver.refused(UnknownIoasid, Get(ioasid))
 
 
-def test_a_suspended_holder_keeps_its_ids(driver: Driver) -> None:
-    """After a crash references stay, FREEs stay unacknowledged, IDs stay in quarantine."""
-    kvm = driver.subscribe("kvm", sid=0, hold=True)
-    granted, taken, told = driver.bound(), driver.alloc(), driver.alloc()
-    driver.ask(Get(taken), "kvm")
-    driver.free(told)
-    driver.crash("kvm")
-    assert [(kvm, False)] == driver.ended()
-    assert 1 == driver.figures().suspended
-    for ioasid in (granted, taken):
-        assert not driver.free(ioasid)
-        assert {"kvm": 1} == driver.find(ioasid).references
-    assert 3 == driver.figures().free_pending
-    before = len(driver.effects)
-    fresh = driver.alloc()
-    assert fresh not in (granted, taken, told)
-    assert before == len(driver.effects)
-
-
-def test_the_return_starts_with_a_resync(driver: Driver) -> None:
-    """Who comes back is told what it still has, and everything that it missed, at once."""
-    terms = {"sid": 0, "hold": True, "priority": DEVICE}
-    kvm = driver.subscribe("kvm", **terms)
-    bound, freed = driver.bound(spid=1), driver.alloc()
-    driver.ask(Get(freed), "kvm")
-    driver.ask(Get(freed), "kvm")
-    driver.crash("kvm")
-    driver.unbind(bound)
-    driver.free(freed)
-    missed = driver.bound(spid=2)
-    assert {"kvm": 1} == driver.find(missed).references
-    assert SessionOpened(3, True, ((freed, 2),)) == driver.come_back("kvm")
-    assert Subscribed(kvm, True) == driver.ask(Subscribe(**terms, queue_size=7), "kvm")  # type: ignore[arg-type]
-    resync = driver.resync(kvm)
-    assert [(bound, None), (freed, None), (missed, 2)] == [
-        (each.ioasid, each.spid) for each in resync.ioasids
+def test_many_grants_of_one_holder(driver: Driver) -> None:
+    """A holder with several subscriptions has as many grants, and loses one at a time."""
+    ioasid = driver.alloc()
+    for number in range(10):
+        driver.subscribe(f"vm-{number}", kinds=BINDING, hold=True)
+    several = [
+        driver.subscribe("kvm", kinds=BINDING, hold=True, **scope)
+        for scope in ({}, {"sid": 0}, {"token": "vm-1"})
     ]
-    assert {"kvm": 1} == driver.find(bound).references
-    driver.acknowledge(kvm, resync.seq, "kvm")
-    assert {} == driver.find(bound).references
-    assert {"kvm": 1} == driver.find(missed).references
-    for _ in range(2):
-        driver.ask(Put(freed), "kvm")
-    driver.refused(UnknownIoasid, Free(freed))
+    driver.bind(ioasid, 7)
+    driver.unbind(ioasid)
+    for left, number in zip((2, 1, 0), several, strict=True):
+        driver.finish(number, "kvm")
+        assert left == driver.find(ioasid).references.get("kvm", 0)
+        assert 10 + bool(left) == len(driver.find(ioasid).references)
 
 
-def test_a_suspended_subscriber_holds_up_the_tiers_below(driver: Driver) -> None:
-    """What a suspended subscriber would be told stays unacknowledged until it is back."""
-    terms = {"kinds": BINDING, "priority": CPU, "hold": True}
-    cpu = driver.subscribe("cpu", **terms)
-    last = driver.subscribe("last", kinds=BINDING)
-    driver.crash("cpu")
-    ioasid = driver.bound()
-    assert [] == driver.messages(last)
-    driver.come_back("cpu")
-    driver.ask(Subscribe(**terms), "cpu")  # type: ignore[arg-type]
-    assert [] == driver.messages(last)
-    driver.finish(cpu, "cpu")
-    assert [("BIND", ioasid)] == driver.shown(last)
-
-
-@pytest.mark.parametrize("suspended", [False, True])
-def test_evict(driver: Driver, suspended: bool) -> None:
-    """An evicted holder is dead: its events acknowledged, its references dropped."""
-    driver.subscribe("kvm", sid=0, hold=True, priority=CPU)
-    last = driver.subscribe("last", kinds=BINDING)
-    ioasid = driver.bound()
-    driver.ask(Get(ioasid), "kvm")
-    if suspended:
-        driver.crash("kvm")
-    assert Done() == driver.ask(Evict("kvm"))
-    assert {} == driver.find(ioasid).references
-    assert [("BIND", ioasid)] == driver.shown(last)
-    driver.refused(UnknownHolder, Evict("kvm"), name="kvm")
-    if not suspended:
-        driver.refused(SessionEnded, Get(ioasid), "kvm")
-    assert not driver.come_back("kvm").resumed
-
-
-def test_a_holder_may_evict_itself(driver: Driver) -> None:
-    """Evicting oneself is leaving."""
-    driver.ask(Evict("kvm"), "kvm")
-    driver.refused(SessionEnded, Evict("kvm"), "kvm")
+def test_a_reference_costs_the_same_beside_many() -> None:
+    """To put and take one of thousands copies nothing of the others."""
+    core = Allocator(8)
+    core.handle(core.session, AllocSet("vm-1", 4))
+    core.handle(core.session, Alloc(0))
+    sessions = [
+        expect(SessionOpened, core.handle(0, OpenSession(f"vm-{number}"))).session
+        for number in range(5000)
+    ]
+    for session in sessions:
+        core.handle(session, Get(1))
+    tracemalloc.start()
+    try:
+        for session in sessions[2000:2010]:
+            core.handle(session, Put(1))
+            core.handle(session, Get(1))
+        assert tracemalloc.get_traced_memory()[1] < 5000
+    finally:
+        tracemalloc.stop()

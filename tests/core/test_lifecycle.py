@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from ioasid.core import (
+    Abandon,
     AdjustSet,
     Alloc,
     Allocated,
@@ -50,9 +51,10 @@ from ioasid.core import (
     UnknownSpid,
     UnknownToken,
     Unsubscribe,
+    Waiting,
     WouldDeadlock,
 )
-from tests.core.helpers import Driver, expect
+from tests.core.helpers import Driver, expect, refused
 from tests.core.invariants import unchanged
 
 RequestOf = Callable[[int], Request]
@@ -146,7 +148,7 @@ def test_quarantine_refuses_everything_but_put_and_find(driver: Driver) -> None:
         Notify(ioasid, EventKind.BIND),
     ):
         driver.refused(IoasidFreePending, request, ioasid=ioasid)
-    assert Allocated(ioasid) == driver.ask(FindBySpid(0, 5))
+    assert Allocated(ioasid, 1) == driver.ask(FindBySpid(0, 5))
     assert (5, "mine", {"host": 1}, 1) == (
         driver.find(ioasid).spid,
         driver.find(ioasid).data,
@@ -241,7 +243,7 @@ def test_unbind_after_reclaim_finds_nothing(driver: Driver) -> None:
     driver.refused(UnknownIoasid, DetachSpid(ioasid, 0), ioasid=ioasid)
     other = driver.bound(spid=5)
     assert ioasid == other
-    assert Allocated(other) == driver.ask(FindBySpid(0, 5))
+    assert Allocated(other, 2) == driver.ask(FindBySpid(0, 5))
 
 
 def test_a_second_life_knows_nothing_of_the_first(driver: Driver) -> None:
@@ -272,7 +274,7 @@ def test_free_set_destroys(driver: Driver) -> None:
     driver.refused(UnknownSet, ListSet(0), sid=0)
     driver.refused(UnknownSet, FreeSet(0), sid=0)
     driver.refused(UnknownToken, FindSet("vm-1"), token="vm-1")
-    assert CapacityRecord(64, 64, 0) == driver.ask(ReserveCapacity(None))
+    assert CapacityRecord(64, 64, 0, 1) == driver.ask(ReserveCapacity(None))
     assert 0 == driver.figures().sets
 
 
@@ -295,10 +297,10 @@ def test_a_set_being_destroyed_takes_nothing(driver: Driver) -> None:
     record = expect(SetRecord, driver.ask(FindSet("vm-1")))
     assert (SetState.FREE_PENDING, 16, 1) == (record.state, record.quota, record.allocated)
     assert (1, 1) == (driver.figures().sets, driver.figures().sets_free_pending)
-    assert 48 == driver.figures().available
+    assert 47 == driver.figures().available
     driver.ask(Put(ioasid))
-    assert (0, 64) == (driver.figures().sets, driver.figures().available)
-    assert 0 == driver.set("vm-1", 64)
+    assert (0, 63) == (driver.figures().sets, driver.figures().available)
+    assert 1 == driver.set("vm-1", 63)
 
 
 def test_free_set_without_destroy_stays_usable(driver: Driver) -> None:
@@ -311,7 +313,7 @@ def test_free_set_without_destroy_stays_usable(driver: Driver) -> None:
     assert IoasidState.FREE_PENDING is driver.find(held).state
     driver.ask(Put(held))
     assert (1, 1) == (driver.figures().sets, driver.figures().active)
-    assert 48 == driver.figures().available
+    assert 47 == driver.figures().available
 
 
 def test_a_second_free_set_is_fine(driver: Driver) -> None:
@@ -383,14 +385,14 @@ def test_the_system_set_goes_like_any_other() -> None:
 
 
 def test_wait_for_one_id(driver: Driver) -> None:
-    """A waiting free answers when the ID is reclaimed, with the ticket of its request."""
+    """A waiting free answers when the ID is reclaimed, with the ticket it was given."""
     ioasid = driver.alloc()
     driver.ask(Get(ioasid), "kvm")
-    assert driver.ask(Free(ioasid, wait=True), ticket=41) is None
-    assert driver.ask(Free(ioasid, 0, wait=True), "vfio", ticket=42) is None
+    assert Waiting(1) == driver.ask(Free(ioasid, wait=True))
+    assert Waiting(2) == driver.ask(Free(ioasid, 0, wait=True), "vfio")
     assert [] == driver.completed()
     driver.ask(Put(ioasid), "kvm")
-    assert [(41, Released(True)), (42, Released(True))] == driver.completed()
+    assert [(1, Released(True)), (2, Released(True))] == driver.completed()
 
 
 def test_wait_with_nothing_to_wait_for(driver: Driver) -> None:
@@ -406,11 +408,11 @@ def test_wait_for_a_whole_set(driver: Driver) -> None:
     ioasids = [driver.alloc() for _ in range(3)]
     for ioasid in ioasids[1:]:
         driver.ask(Get(ioasid), "kvm")
-    assert driver.ask(FreeSet(0, wait=True), ticket=7) is None
+    assert Waiting(1) == driver.ask(FreeSet(0, wait=True))
     driver.ask(Put(ioasids[2]), "kvm")
     assert [] == driver.completed()
     driver.ask(Put(ioasids[1]), "kvm")
-    assert [(7, Released(True))] == driver.completed()
+    assert [(1, Released(True))] == driver.completed()
     assert 0 == driver.figures().sets
 
 
@@ -418,10 +420,10 @@ def test_wait_for_a_set_that_stays(driver: Driver) -> None:
     """Waiting for a set that stays waits for what was freed, and not for what came later."""
     held = driver.alloc()
     driver.ask(Get(held), "kvm")
-    assert driver.ask(FreeSet(0, destroy=False, wait=True), ticket=7) is None
+    assert Waiting(1) == driver.ask(FreeSet(0, destroy=False, wait=True))
     driver.ask(Get(driver.alloc()), "kvm")
     driver.ask(Put(held), "kvm")
-    assert [(7, Released(True))] == driver.completed()
+    assert [(1, Released(True))] == driver.completed()
 
 
 def test_giving_up_cancels_nothing(driver: Driver) -> None:
@@ -429,35 +431,51 @@ def test_giving_up_cancels_nothing(driver: Driver) -> None:
     ioasids = [driver.alloc(), driver.alloc()]
     for ioasid in ioasids:
         driver.ask(Get(ioasid), "kvm")
-    assert driver.ask(FreeSet(0, wait=True), ticket=7) is None
+    assert Waiting(1) == driver.ask(FreeSet(0, wait=True))
     driver.ask(Put(ioasids[0]), "kvm")
     for _ in range(2):
-        driver.core.abandon(7)
+        driver.core.handle(0, Abandon(1))
     driver.collect()
     driver.ask(Put(ioasids[1]), "kvm")
     assert [] == driver.completed()
     assert 0 == driver.figures().sets
 
 
-@pytest.mark.parametrize("ticket", [41, -1, 2**64, None, "1", True, []])
-def test_a_ticket_names_one_request(driver: Driver, ticket: Any) -> None:
-    """EINVAL: a ticket that is no number, or that a request waits with already."""
-    first, second = driver.alloc(), driver.alloc()
-    driver.ask(Get(first), "kvm")
-    driver.ask(Get(second), "kvm")
-    assert driver.ask(Free(first, wait=True), ticket=41) is None
-    before = driver.core.snapshot()
-    for request in (Free(second, wait=True), FreeSet(0, wait=True)):
-        with pytest.raises(InvalidArgument, match="ticket"):
-            driver.ask(request, ticket=ticket)
-        unchanged(before, driver.core)
+def test_every_wait_has_a_number_of_its_own(driver: Driver) -> None:
+    """Waits are numbered from 1 on, whoever waits, and no number is given again."""
+    ioasids = [driver.alloc() for _ in range(3)]
+    for ioasid in ioasids:
+        driver.ask(Get(ioasid), "kvm")
+    assert Waiting(1) == driver.ask(Free(ioasids[0], wait=True))
+    driver.ask(Put(ioasids[0]), "kvm")
+    assert Waiting(2) == driver.ask(Free(ioasids[1], wait=True), "vfio")
+    driver.core.handle(0, Abandon(2))
+    assert Waiting(3) == driver.ask(FreeSet(0, wait=True))
+    for ioasid in ioasids[1:]:
+        driver.ask(Put(ioasid), "kvm")
+    assert [(1, Released(True)), (3, Released(True))] == driver.completed()
+
+
+def test_a_refused_wait_has_no_number(driver: Driver) -> None:
+    """What is refused, or answered at once, uses none up."""
+    ioasid = driver.alloc()
+    driver.ask(Get(ioasid), "kvm")
+    driver.refused(WouldDeadlock, Free(ioasid, wait=True), "kvm")
+    driver.ask(Free(driver.alloc(), wait=True))
+    assert Waiting(1) == driver.ask(Free(ioasid, wait=True))
+
+
+@pytest.mark.parametrize("ticket", [-1, 2**64, None, "1", True, []])
+def test_a_ticket_is_checked(driver: Driver, ticket: Any) -> None:
+    """EINVAL: a ticket that is no number."""
+    refused(driver.core, InvalidArgument, Abandon(ticket), 0, argument="ticket")
 
 
 def test_abandon_of_an_unknown_ticket(driver: Driver) -> None:
     """Giving up what nobody waits for is nothing."""
     before = driver.core.snapshot()
-    driver.core.abandon(99)
-    assert before == driver.core.snapshot()
+    assert Done() == driver.core.handle(0, Abandon(99))
+    unchanged(before, driver.core)
 
 
 @pytest.mark.parametrize(
@@ -472,7 +490,7 @@ class TestWaitingForOneself:
         driver.ask(Get(ioasid), "kvm")
         driver.refused(WouldDeadlock, request_of(ioasid), "kvm", holder="kvm", ioasid=ioasid)
         assert IoasidState.ACTIVE is driver.find(ioasid).state
-        assert driver.ask(request_of(ioasid), "vfio") is None
+        assert Waiting(1) == driver.ask(request_of(ioasid), "vfio")
         driver.refused(WouldDeadlock, request_of(ioasid), "kvm", holder="kvm", ioasid=ioasid)
 
     def test_own_grant(self, driver: Driver, request_of: RequestOf) -> None:
@@ -501,12 +519,12 @@ class TestWaitingForOneself:
         for name in ("kvm", "vdcm", "vtd"):
             driver.refused(WouldDeadlock, request_of(ioasid), name, holder=name, ioasid=ioasid)
         driver.finish(kvm, "kvm")
-        assert driver.ask(request_of(ioasid), "kvm", ticket=5) is None
+        assert Waiting(1) == driver.ask(request_of(ioasid), "kvm")
         driver.refused(WouldDeadlock, request_of(ioasid), "vdcm", holder="vdcm", ioasid=ioasid)
         driver.finish(vdcm, "vdcm")
-        assert driver.ask(request_of(ioasid), "vdcm", ticket=6) is None
+        assert Waiting(2) == driver.ask(request_of(ioasid), "vdcm")
         driver.finish(vtd, "vtd")
-        assert [(5, Released(True)), (6, Released(True))] == driver.completed()
+        assert [(1, Released(True)), (2, Released(True))] == driver.completed()
 
 
 def test_own_acknowledgement_among_others(driver: Driver) -> None:
@@ -524,7 +542,7 @@ def test_others_may_wait(driver: Driver) -> None:
     driver.subscribe("vfio", token="another", kinds=FREE_KINDS)
     ioasid = driver.alloc()
     driver.ask(Get(ioasid), "kvm")
-    assert driver.ask(Free(ioasid, wait=True), "vfio", ticket=1) is None
+    assert Waiting(1) == driver.ask(Free(ioasid, wait=True), "vfio")
 
 
 @pytest.mark.parametrize("way", ["close", "evict", "put"])
@@ -532,7 +550,7 @@ def test_what_ends_a_wait(driver: Driver, way: str) -> None:
     """A wait ends however the last reference goes: put, its holder leaving, or its eviction."""
     ioasid = driver.alloc()
     driver.ask(Get(ioasid), "kvm")
-    assert driver.ask(Free(ioasid, wait=True), ticket=3) is None
+    assert Waiting(1) == driver.ask(Free(ioasid, wait=True))
     match way:
         case "close":
             driver.ask(CloseSession(), "kvm")
@@ -542,14 +560,14 @@ def test_what_ends_a_wait(driver: Driver, way: str) -> None:
             driver.ask(Evict("kvm"))
         case _:
             driver.ask(Put(ioasid), "kvm")
-    assert [(3, Released(True))] == driver.completed()
+    assert [(1, Released(True))] == driver.completed()
 
 
 def test_unsubscribing_ends_a_wait(driver: Driver) -> None:
     """A subscriber that leaves acknowledges its FREEs with that."""
     kvm = driver.subscribe("kvm", kinds=FREE_KINDS)
     ioasid = driver.alloc()
-    assert driver.ask(Free(ioasid, wait=True), ticket=3) is None
+    assert Waiting(1) == driver.ask(Free(ioasid, wait=True))
     driver.ask(Unsubscribe(kvm), "kvm")
-    assert [(3, Released(True))] == driver.completed()
+    assert [(1, Released(True))] == driver.completed()
     driver.refused(UnknownIoasid, FindSid(ioasid))

@@ -27,10 +27,28 @@ from hypothesis.stateful import (
 from msgspec.structs import replace
 
 from ioasid import core
-from ioasid.core import Allocator, EventKind, Priority, TokenType, decode_snapshot, encode
+from ioasid.core import Allocator, ReuseOrder, TokenType, decode_snapshot, encode
 from ioasid.testing import CheckedAllocator, check_state, nothing_leaks, unchanged
-from tests.core.model import HOLDING, Model
+from tests.core.model import Model
 from tests.core.model_events import Subscriber
+from tests.core.strategies import (
+    CAPACITY,
+    HOLDERS,
+    TOKENS,
+    allocations,
+    any_sid,
+    bindings,
+    frees_of_many,
+    ids,
+    look_ups,
+    moves,
+    names,
+    notes,
+    references,
+    set_requests,
+    some,
+    terms,
+)
 
 EXAMPLES: Final = int(os.environ.get("IOASID_EXAMPLES", "0"))
 BATCH: Final = 100
@@ -45,9 +63,6 @@ SETTINGS: Final = settings(
     suppress_health_check=list(HealthCheck),
 )
 HOST: Final = "host"
-HOLDERS: Final = ("kvm", "vdcm", "vtd", "vfio")
-TOKENS: Final = ("vm-1", "vm-2")
-CAPACITY: Final = 16
 
 T = TypeVar("T")
 UsesIoasid: TypeAlias = (
@@ -61,79 +76,6 @@ UsesIoasid: TypeAlias = (
     | core.Free
 )
 
-some = st.integers(0, 99)
-"""Picks one of the things that are there, however many."""
-names = st.sampled_from(HOLDERS)
-tokens = st.sampled_from(TOKENS)
-sids = st.sampled_from((0, 0, 1, 1, 2))
-any_sid = st.sampled_from((None, None, None, 0, 1))
-quotas = st.none() | st.integers(0, 9)
-ids = st.integers(0, 9)
-spids = st.integers(0, 3)
-kinds = st.sampled_from(
-    (
-        *(frozenset(EventKind), HOLDING) * 3,
-        frozenset((EventKind.FREE,)),
-        frozenset((EventKind.BIND, EventKind.FREE, EventKind.RECLAIM)),
-        frozenset((EventKind.ALLOC, EventKind.RECLAIM)),
-        frozenset(),
-    )
-)
-
-set_requests = st.one_of(
-    st.builds(core.InstallCapacity, st.sampled_from((CAPACITY, 0, 6, 2**32))),
-    st.builds(core.ReserveCapacity, quotas),
-    st.builds(core.CancelCapacity, st.integers(0, 6)),
-    st.builds(core.AllocSystemSet, quotas),
-    st.builds(core.AllocSet, tokens, quotas),
-    st.builds(core.AllocSet, st.none(), quotas, st.just(TokenType.NULL)),
-    st.builds(core.AllocSet, st.none() | tokens, quotas, st.sampled_from(TokenType)),
-    st.builds(core.AdjustSet, sids, st.integers(0, 9)),
-    st.builds(core.FreeSet, sids, st.booleans(), st.booleans()),
-)
-look_ups = st.one_of(
-    st.builds(core.FindSid, ids),
-    st.builds(core.FindSet, st.none() | tokens, st.none() | sids),
-    st.builds(core.Find, ids, any_sid),
-    st.builds(core.ListSet, sids),
-    st.builds(core.FindBySpid, sids, spids, st.booleans()),
-)
-allocations = st.one_of(
-    st.builds(core.Alloc, sids, st.just(1), st.none(), st.sampled_from((None, 7, "x"))),
-    st.builds(core.Alloc, sids, st.sampled_from((0, 3, 9)), st.none() | st.integers(0, 17)),
-    st.builds(core.AllocMany, sids, st.integers(0, 6), st.sampled_from((1, 0, 5))),
-)
-references = st.one_of(
-    st.builds(core.Get, ids, any_sid),
-    st.builds(core.Put, ids, any_sid),
-    st.builds(core.AttachData, ids, st.sampled_from((7, "x")), any_sid),
-    st.builds(core.DetachData, ids, any_sid),
-)
-bindings = st.one_of(
-    st.builds(core.AttachSpid, ids, spids, any_sid),
-    st.builds(core.DetachSpid, ids, any_sid),
-)
-notes = st.builds(core.Notify, ids, st.sampled_from(EventKind), any_sid)
-scopes = st.one_of(
-    st.just((None, None)),
-    st.tuples(st.none(), tokens),
-    st.tuples(sids, st.none()),
-    st.tuples(st.just(0), st.none() | tokens),
-)
-terms = scopes.flatmap(
-    lambda scope: st.builds(
-        core.Subscribe,
-        sid=st.just(scope[0]),
-        token=st.just(scope[1]),
-        kinds=kinds,
-        priority=st.sampled_from(Priority),
-        hold=st.booleans(),
-        replay=st.booleans(),
-        queue_size=st.sampled_from((1, 2, 4, 1024)),
-        acknowledge_within=st.sampled_from((10.0, 1.0, None)),
-    )
-)
-
 
 class AllocatorMachine(RuleBasedStateMachine):
     """An allocator, the model of it, and everything that may be asked of both."""
@@ -143,7 +85,6 @@ class AllocatorMachine(RuleBasedStateMachine):
         self.allocator: Allocator = CheckedAllocator(CAPACITY, holder=HOST)
         self.model = Model(CAPACITY)
         self.model.open(HOST)
-        self.ticket = 0
         self.sound = True
 
     # -- one step -----------------------------------------------------------------------------
@@ -154,9 +95,8 @@ class AllocatorMachine(RuleBasedStateMachine):
         name = name if name in live else live[-1]
         session = self.model.holders[name] or 0
         self.sound = False
-        self.ticket += 1
-        expected = outcome(lambda: self.model.ask(name, request, self.ticket))
-        assert expected == outcome(lambda: self.allocator.handle(session, request, self.ticket))
+        expected = outcome(lambda: self.model.ask(name, request))
+        assert expected == outcome(lambda: self.allocator.handle(session, request))
         self.compare()
         self.sound = True
 
@@ -168,13 +108,18 @@ class AllocatorMachine(RuleBasedStateMachine):
         check_state(self.allocator)
         session = self.model.holders[HOST]
         assert session is not None
-        assert self.model.statistics() == self.allocator.handle(session, core.TakeStatistics())
+        figures = self.allocator.handle(session, core.TakeStatistics())
+        assert isinstance(figures, core.Statistics)
+        assert but_for_ties(self.model.statistics()) == but_for_ties(figures)
         for sid in self.model.sets:
             found = self.allocator.handle(session, core.FindSet(sid=sid))
             assert self.model.set_record(sid) == found
         for ioasid in range(self.model.capacity):
             record = self.model.record(ioasid) if ioasid in self.model.lives else None
             assert record == self.allocator.record(ioasid)
+            if record is not None and record.state is core.IoasidState.FREE_PENDING:
+                request = core.Explain(ioasid)
+                assert self.model.ask(HOST, request) == self.allocator.handle(session, request)
 
     def subscriber(self, which: int) -> Subscriber | None:
         """A subscriber, most often one with something to acknowledge."""
@@ -200,6 +145,8 @@ class AllocatorMachine(RuleBasedStateMachine):
     # -- rules: requests ----------------------------------------------------------------------
 
     @initialize(
+        order=st.sampled_from(ReuseOrder),
+        reserve_zero=st.sampled_from((True, True, False)),
         capacity=st.sampled_from((CAPACITY, 12, 40)),
         quotas=st.tuples(st.integers(3, 6), st.integers(2, 6)),
         subscribers=st.lists(st.tuples(names, terms), min_size=2, max_size=6),
@@ -207,16 +154,26 @@ class AllocatorMachine(RuleBasedStateMachine):
     )
     def begin(
         self,
+        order: ReuseOrder,
+        reserve_zero: bool,
         capacity: int,
         quotas: tuple[int, int],
         subscribers: Sequence[tuple[str, core.Subscribe]],
         count: int,
     ) -> None:
         """Begin with the holders, two sets, some subscribers and a few IDs."""
+        self.allocator = CheckedAllocator(
+            CAPACITY, holder=HOST, order=order, reserve_zero=reserve_zero
+        )
+        self.model.cyclic = order is ReuseOrder.CYCLIC
+        if not reserve_zero:
+            self.model.numbers.clear()
         self.ask(HOST, core.InstallCapacity(capacity))
         for name in HOLDERS:
             self.ask(HOST, core.OpenSession(name))
+        self.ask(HOST, core.AllocGroup("tenant", quotas[0]))
         for token, quota in zip(TOKENS, quotas, strict=True):
+            self.ask(HOST, core.AllocSet(token, quota, group="tenant"))
             self.ask(HOST, core.AllocSet(token, quota))
         for name, each in subscribers:
             self.ask(name, each)
@@ -227,6 +184,27 @@ class AllocatorMachine(RuleBasedStateMachine):
     def ask_for_sets(self, name: str, request: core.Request) -> None:
         """Make, change and look up sets, and what is in them."""
         self.ask(name, request)
+
+    @rule(name=names, request=moves, again=st.sampled_from((None, None, core.ThawSet)))
+    def move(self, name: str, request: core.Request, again: type[core.ThawSet] | None) -> None:
+        """Freeze, thaw, export, import and activate sets."""
+        self.ask(name, request)
+        if again is not None and isinstance(request, core.FreezeSet):
+            self.ask(name, again(request.sid))
+
+    @rule(which=some, wait=st.booleans())
+    def move_away(self, which: int, wait: bool) -> None:
+        """Freeze a set and let it come back as another one, to be activated or freed."""
+        sid = pick(sorted(self.model.sets), which, 0)
+        self.ask(HOST, core.FreezeSet(sid, wait))
+        try:
+            export = self.allocator.handle(self.model.holders[HOST] or 0, core.ExportSet(sid))
+        except core.IoasidError:
+            return
+        assert isinstance(export, core.SetExport)
+        self.ask(HOST, core.ExportSet(sid))
+        self.ask(HOST, core.FreeSet(sid))
+        self.ask(HOST, core.ImportSet(export))
 
     @rule(name=names, request=allocations)
     def allocate(self, name: str, request: core.Request) -> None:
@@ -260,6 +238,15 @@ class AllocatorMachine(RuleBasedStateMachine):
         self.ask(name, request)
         if unbind:
             self.ask(name, core.DetachSpid(request.ioasid))
+
+    @rule(name=names, request=frees_of_many, which=some, count=st.integers(1, 4))
+    def free_many(self, name: str, request: core.FreeMany, which: int, count: int) -> None:
+        """Free several IDs at once, most of the time all of one set."""
+        sid = pick(sorted(self.model.sets), which, 0)
+        mine = [ioasid for ioasid, life in sorted(self.model.lives.items()) if life.sid == sid]
+        start = which % max(len(mine), 1)
+        ranges = tuple(core.IoasidRange(each, each) for each in mine[start : start + count])
+        self.ask(name, request if which >= 90 else core.FreeMany(sid, ranges))
 
     @rule(which=some, early=st.booleans())
     def put_back(self, which: int, early: bool) -> None:
@@ -306,7 +293,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         """Acknowledge any message that a subscriber has taken, or none."""
         each = self.subscriber(which)
         if each is not None:
-            self.ask(each.holder, core.Acknowledge(each.number, self.taken(each, message)))
+            self.ask(each.holder, core.Acknowledge(((each.number, self.taken(each, message)),)))
 
     @rule(which=some, times=st.integers(1, 5))
     def take_next(self, which: int, times: int) -> None:
@@ -314,7 +301,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         each = self.subscriber(which)
         for _ in range(times):
             if each is not None and each.in_hand is not None:
-                self.ask(each.holder, core.Acknowledge(each.number, each.in_hand))
+                self.ask(each.holder, core.Acknowledge(((each.number, each.in_hand),)))
 
     @rule(which=some, message=some)
     def defer(self, which: int, message: int) -> None:
@@ -331,7 +318,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         ):
             self.ask(name, core.Unsubscribe(number))
             self.ask(name, core.Detach(number))
-            self.ask(name, core.Acknowledge(number, seq))
+            self.ask(name, core.Acknowledge(((number, seq),)))
             self.ask(name, core.Defer(number, seq))
 
     @rule(which=some, crashes=st.booleans())
@@ -370,20 +357,19 @@ class AllocatorMachine(RuleBasedStateMachine):
     def tick(self, seconds: int, which: int) -> None:
         """Let time pass, and somebody give up waiting."""
         self.model.now += seconds
-        self.allocator.tick(self.model.now)
-        ticket = pick(self.model.waiting, which, 0)
+        self.allocator.handle(0, core.Tick(self.model.now))
+        ticket = pick([*self.model.waiting, *self.model.freezes], which, 0)
         self.model.waiting.pop(ticket, None)
-        self.allocator.abandon(ticket)
+        self.model.freezes.pop(ticket, None)
+        self.allocator.handle(0, core.Abandon(ticket))
         self.compare()
 
     @rule(crashed=st.sampled_from((False, False, False, True)))
     def restore(self, crashed: bool) -> None:
         """Go on with an allocator restored from the bytes of a snapshot, perhaps after a crash."""
         if crashed:
-            self.allocator.suspend_all()
-            live = {session: name for name, session in self.model.holders.items() if session}
-            for session in sorted(live):
-                self.model.ask(live[session], core.SuspendSession())
+            self.allocator.handle(0, core.SuspendAll())
+            self.model.ask(HOST, core.SuspendAll())
         before = self.allocator.snapshot()
         # Who checks what subscribers know has to see them begin.
         kind = CheckedAllocator if crashed else Allocator
@@ -391,7 +377,7 @@ class AllocatorMachine(RuleBasedStateMachine):
         unchanged(before, self.allocator)
         self.model.restored()
         if crashed:
-            assert self.model.open(HOST) == self.allocator.open_session(HOST)
+            assert self.model.open(HOST) == self.allocator.handle(0, core.OpenSession(HOST))
         self.compare()
 
     # -- the end ------------------------------------------------------------------------------
@@ -409,6 +395,9 @@ class AllocatorMachine(RuleBasedStateMachine):
         assert ({}, {}, {}) == (self.model.sets, self.model.lives, self.model.waiting)
         assert {HOST} == self.model.holders.keys()
         self.ask(HOST, core.CancelCapacity(max(self.model.reserved, 1)))
+        for group in sorted(self.model.groups, key=lambda each: -len(self.model.above(each))):
+            self.ask(HOST, core.FreeGroup(group))
+        assert self.model.capacity == self.model.available + len(self.model.numbers)
         self.allocator.handle(self.model.holders[HOST] or 0, core.CloseSession())
         self.allocator.drain()
         nothing_leaks(self.allocator)
@@ -427,10 +416,10 @@ class AllocatorMachine(RuleBasedStateMachine):
                     self.ask(each.holder, each.terms)
                 for told in tuple(each.inbox):
                     if each.number in present:
-                        self.ask(each.holder, core.Acknowledge(each.number, told.seq))
+                        self.ask(each.holder, core.Acknowledge(((each.number, told.seq),)))
 
 
-def outcome(decide: Callable[[], core.Reply | None]) -> object:
+def outcome(decide: Callable[[], core.Answer]) -> object:
     """A reply, or the type and the facts of an error."""
     try:
         return decide()
@@ -440,12 +429,26 @@ def outcome(decide: Callable[[], core.Reply | None]) -> object:
         return type(error), attrs.asdict(error)
 
 
+def but_for_ties(figures: core.Statistics) -> core.Statistics:
+    """Figures without which of several messages that were missed at once is named the oldest."""
+    lagging = tuple(
+        each if each.attached else replace(each, oldest_seq=0) for each in figures.lagging
+    )
+    return replace(figures, lagging=lagging)
+
+
 def by_receiver(effects: Iterable[core.Effect]) -> dict[int, list[core.Effect]]:
     """What is to be done, in order, for each subscription, and for waiting callers (-1)."""
     found: dict[int, list[core.Effect]] = {}
     for effect in effects:
-        receiver = -1 if isinstance(effect, core.Complete) else effect.subscription
-        found.setdefault(receiver, []).append(effect)
+        match effect:
+            case core.Complete():
+                found.setdefault(-1, []).append(effect)
+            case core.Deliver(subscriptions, message):
+                for number in subscriptions:
+                    found.setdefault(number, []).append(core.Deliver((number,), message))
+            case _:
+                found.setdefault(effect.subscription, []).append(effect)
     return found
 
 

@@ -11,6 +11,7 @@ from ioasid.core._space import (
     SHIFT,
     WORD_BITS,
     IdSpace,
+    Owner,
     bits,
     lowest_one,
     lowest_zero,
@@ -18,8 +19,6 @@ from ioasid.core._space import (
     runs,
     words,
 )
-
-Members = dict[int, int]
 
 BLOCK = WORD_BITS * WORD_BITS
 TOP = 2**32 - 2
@@ -33,29 +32,37 @@ EDGES = [
 ]
 
 
-def take(space: IdSpace, ioasid: int, sid: int, members: Members) -> None:
+def with_owner() -> tuple[IdSpace[Owner], Owner]:
+    """A space with one owner."""
+    space: IdSpace[Owner] = IdSpace()
+    owner = Owner(7)
+    space.join(owner)
+    return space, owner
+
+
+def take(space: IdSpace[Owner], ioasid: int, owner: Owner) -> None:
     """Take one free ID."""
-    assert ioasid == space.take_lowest(ioasid, ioasid, sid, members)
+    assert ioasid == space.take_lowest(ioasid, ioasid, owner, 1)
 
 
-def take_range(space: IdSpace, first: int, last: int, sid: int, members: Members) -> None:
+def take_range(space: IdSpace[Owner], first: int, last: int, owner: Owner) -> None:
     """Take a range of free IDs."""
     for number, gained in words([(first, last)]):
         assert 0 == space.used(number) & gained
-        space.take_word(number, gained, sid, members)
+        space.take_word(number, gained, owner, 1)
 
 
-def is_free(space: IdSpace, first: int, last: int) -> bool:
+def is_free(space: IdSpace[Owner], first: int, last: int) -> bool:
     """Tell whether no ID of a range is taken."""
     return not any(space.used(number) & wanted for number, wanted in words([(first, last)]))
 
 
-def release(space: IdSpace, ioasid: int, members: Members) -> None:
+def release(space: IdSpace[Owner], ioasid: int, owner: Owner) -> None:
     """Release one ID."""
-    space.release(ioasid, 1 << (ioasid % WORD_BITS), members)
+    space.release(owner, ioasid, 1 << (ioasid % WORD_BITS))
 
 
-def taken(members: Members) -> list[int]:
+def taken(members: dict[int, int]) -> list[int]:
     """The IDs that a set's words say it has."""
     return [(number << SHIFT) + bit for number in sorted(members) for bit in ones(members[number])]
 
@@ -92,21 +99,20 @@ def test_ranges_are_words() -> None:
 @pytest.mark.parametrize("edge", EDGES)
 def test_edges(edge: int) -> None:
     """An ID at an edge is taken, found, passed over and released like any other."""
-    space = IdSpace()
-    members: Members = {}
+    space, mine = with_owner()
     assert space.owner(edge) is None
-    take(space, edge, 7, members)
-    assert 7 == space.owner(edge)
-    assert [edge] == taken(members)
+    take(space, edge, mine)
+    assert mine is space.owner(edge)
+    assert [edge] == taken(mine.members)
     assert edge + 1 == space.lowest_free(edge, edge + 1)
     assert space.lowest_free(edge, edge) is None
-    assert space.take_lowest(edge, edge, 8, members) is None
+    assert space.take_lowest(edge, edge, mine, 2) is None
     assert not is_free(space, max(edge - 1, 0), edge + 1)
     assert is_free(space, edge + 1, edge + 2 * WORD_BITS)
-    release(space, edge, members)
+    release(space, edge, mine)
     assert space.owner(edge) is None
     assert edge == space.lowest_free(edge, edge)
-    assert {} == members
+    assert ({}, 0, 0) == (mine.members, mine.allocated, space.live)
     assert not any(map(space.used, range(((edge + 1) >> SHIFT) + 1)))
 
 
@@ -114,54 +120,53 @@ def test_edges(edge: int) -> None:
 @pytest.mark.parametrize("length", [1, 2, WORD_BITS - 1, WORD_BITS, WORD_BITS + 1, 3 * WORD_BITS])
 def test_ranges_at_edges(edge: int, length: int) -> None:
     """A range across an edge is one range, and leaves nothing behind when it is released."""
-    space = IdSpace()
-    members: Members = {}
+    space, mine = with_owner()
     first = max(edge - length // 2, 0)
     last = min(first + length - 1, TOP)
     assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
     assert [(first, last)] == space.lowest_ranges(last - first + 1, first, last)
     assert space.lowest_ranges(last - first + 2, first, last) is None
-    take_range(space, first, last, 3, members)
-    assert list(range(first, last + 1)) == taken(members)
-    assert [3, 3] == [space.owner(first), space.owner(last)]
+    take_range(space, first, last, mine)
+    assert list(range(first, last + 1)) == taken(mine.members)
+    assert [mine, mine] == [space.owner(first), space.owner(last)]
     assert space.lowest_free(first, last) is None
     assert space.lowest_ranges(1, first, last) is None
-    for number, word in tuple(members.items()):
-        space.release((number << SHIFT) + next(ones(word)), word, members)
-    assert {} == members
+    assert last - first + 1 == mine.allocated == space.live
+    for number, word in tuple(mine.members.items()):
+        space.release(mine, (number << SHIFT) + next(ones(word)), word, word.bit_count())
+    assert ({}, 0, 0) == (mine.members, mine.allocated, space.live)
     assert is_free(space, first, last)
 
 
 def test_full_words_and_blocks_are_passed_over() -> None:
     """Behind whole blocks that are taken, the next free ID is found, and again after a release."""
-    space = IdSpace()
-    members: Members = {}
-    take_range(space, 0, 2 * BLOCK + 5 * WORD_BITS + 2, 0, members)
+    space, mine = with_owner()
+    take_range(space, 0, 2 * BLOCK + 5 * WORD_BITS + 2, mine)
     assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(0, TOP)
     for hole in (0, WORD_BITS - 1, BLOCK - 1, BLOCK, BLOCK + 3 * WORD_BITS, 2 * BLOCK):
-        release(space, hole, members)
+        release(space, hole, mine)
         assert hole == space.lowest_free(0, TOP)
         assert hole == space.lowest_free(hole, TOP)
         assert 2 * BLOCK + 5 * WORD_BITS + 3 == space.lowest_free(hole + 1, TOP)
-        take(space, hole, 0, members)
+        take(space, hole, mine)
 
 
 def test_a_free_block_begins_with_its_first_word() -> None:
     """Behind words that are full to the end of their block, the first ID of the next is found."""
-    space = IdSpace()
+    space, mine = with_owner()
     first = BLOCK - 2 * WORD_BITS
-    take_range(space, first, BLOCK - 1, 0, {})
+    take_range(space, first, BLOCK - 1, mine)
     assert BLOCK == space.lowest_free(first, TOP)
     # Nor does a full word of that block make another one look full.
-    take_range(space, BLOCK + WORD_BITS, BLOCK + 2 * WORD_BITS - 1, 0, {})
+    take_range(space, BLOCK + WORD_BITS, BLOCK + 2 * WORD_BITS - 1, mine)
     assert BLOCK == space.lowest_free(first, TOP)
 
 
 def test_holes_become_ranges() -> None:
     """Free IDs between taken ones are answered as ranges, lowest first, all or none."""
-    space = IdSpace()
+    space, mine = with_owner()
     for first, last in ((0, 0), (3, 4), (1000, 1030), (2048, 3071)):
-        take_range(space, first, last, 0, {})
+        take_range(space, first, last, mine)
     expected = [(1, 2), (5, 999), (1031, 2047), (3072, 3080)]
     wanted = sum(last - first + 1 for first, last in expected)
     assert expected == space.lowest_ranges(wanted, 0, TOP)
@@ -177,9 +182,13 @@ def test_against_a_plain_set(seed: int) -> None:
     base = choose.choice((0, WORD_BITS - 40, BLOCK - 300, 2**31 - 700, TOP - 900))
     span = choose.choice((60, 900, 2500))
     span = min(span, TOP - base + 1)
-    space = IdSpace()
-    members: dict[int, Members] = {sid: {} for sid in (0, 1, 2**32 - 2)}
+    space: IdSpace[Owner] = IdSpace()
+    owners = {sid: Owner(sid) for sid in (0, 1, 2**63)}
+    for owner in owners.values():
+        space.join(owner)
     model: dict[int, int] = {}
+    generations: dict[int, int] = {}
+    generation = 0
 
     def free_ids(low: int, high: int) -> list[int]:
         return [ioasid for ioasid in range(low, high + 1) if ioasid not in model]
@@ -187,16 +196,18 @@ def test_against_a_plain_set(seed: int) -> None:
     for _ in range(250):
         low = base + choose.randrange(span)
         high = choose.randrange(low, base + span)
-        sid = choose.choice(list(members))
+        sid = choose.choice(list(owners))
+        generation += choose.choice((1, 1, 1, 2**20, 2**33))
         free = free_ids(low, high)
         assert (free[0] if free else None) == space.lowest_free(low, high)
         assert (len(free) == high - low + 1) == is_free(space, low, high)
         match choose.randrange(4):
             case 0:
-                lowest = space.take_lowest(low, high, sid, members[sid])
+                lowest = space.take_lowest(low, high, owners[sid], generation)
                 assert (free[0] if free else None) == lowest
                 if lowest is not None:
                     model[lowest] = sid
+                    generations[lowest] = generation
             case 1:
                 wanted = choose.randrange(1, span)
                 ranges = space.lowest_ranges(wanted, low, high)
@@ -206,22 +217,32 @@ def test_against_a_plain_set(seed: int) -> None:
                 got = [each for first, last in ranges for each in range(first, last + 1)]
                 assert free[:wanted] == got
                 assert all(a[1] + 1 < b[0] for a, b in pairwise(ranges))
-                for first, last in ranges:
-                    take_range(space, first, last, sid, members[sid])
+                for number, gained in words(ranges):
+                    space.take_word(number, gained, owners[sid], generation)
+                generations.update(dict.fromkeys(got, generation))
                 model.update(dict.fromkeys(got, sid))
             case 2 if model:
                 released = choose.choice(sorted(model))
-                release(space, released, members[model.pop(released)])
+                release(space, released, owners[model.pop(released)])
             case 3:
                 for released in [ioasid for ioasid in model if low <= ioasid <= high]:
-                    release(space, released, members[model.pop(released)])
+                    release(space, released, owners[model.pop(released)])
             case _:
                 pass
         for ioasid in choose.sample(range(base, base + span), 10):
-            assert model.get(ioasid) == space.owner(ioasid)
-    for sid, own in members.items():
-        assert sorted(ioasid for ioasid in model if model[ioasid] == sid) == taken(own)
+            found = space.owner(ioasid)
+            assert model.get(ioasid) == (None if found is None else found.sid)
+            if found is not None:
+                assert generations[ioasid] == space.generation(ioasid)
+    assert len(model) == space.live
+    for sid, own in owners.items():
+        mine = sorted(ioasid for ioasid in model if model[ioasid] == sid)
+        assert (mine, len(mine)) == (taken(own.members), own.allocated)
+    for number in {ioasid >> SHIFT for ioasid in model}:
+        for first, last in runs(space.used(number), number << SHIFT):
+            expected = [generations[ioasid] for ioasid in range(first, last + 1)]
+            assert expected == space.generations(first, last)
     for ioasid, sid in model.items():
-        release(space, ioasid, members[sid])
+        release(space, ioasid, owners[sid])
     assert is_free(space, base, base + span)
     assert base == space.lowest_free(base, TOP)

@@ -10,11 +10,14 @@ import pytest
 
 from ioasid.core import (
     Alloc,
+    Allocated,
     AllocatedMany,
     AllocSet,
     Done,
     Find,
+    Free,
     InvalidArgument,
+    Ioasid,
     IoasidError,
     IoasidRange,
     IoasidState,
@@ -30,20 +33,20 @@ from ioasid.core import (
     UnknownToken,
     WireFormat,
     WouldDeadlock,
-    decode_answer,
+    decode_output,
     decode_request,
     decode_snapshot,
     encode,
     error_of,
     refusal_of,
 )
-from tests.core.examples import ANSWERS, REQUESTS
-from tests.core.helpers import Driver
+from tests.core.examples import OUTPUTS, REQUESTS
+from tests.core.helpers import Driver, expect
 from tests.core.test_errors import CONCRETE, facts
 from tests.fuzz.values import Hostile
 
 Decoder = Callable[..., Any]
-DECODERS: list[Decoder] = [decode_request, decode_answer, decode_snapshot]
+DECODERS: list[Decoder] = [decode_request, decode_output, decode_snapshot]
 FORMATS = list(WireFormat)
 
 
@@ -64,20 +67,20 @@ def pack(value: object, wire_format: WireFormat) -> bytes:
 @pytest.mark.parametrize("wire_format", FORMATS)
 @pytest.mark.parametrize("request_", REQUESTS, ids=name)
 def test_requests(request_: Request, wire_format: WireFormat) -> None:
-    """Every request comes back equal, and is no answer."""
+    """Every request comes back equal, and nothing that comes from the allocator."""
     data = encode(request_, wire_format)
     assert request_ == decode_request(data, wire_format)
-    for decode in (decode_answer, decode_snapshot):
+    for decode in (decode_output, decode_snapshot):
         with pytest.raises(MalformedMessage):
             decode(data, wire_format)
 
 
 @pytest.mark.parametrize("wire_format", FORMATS)
-@pytest.mark.parametrize("answer", ANSWERS, ids=name)
-def test_answers(answer: Any, wire_format: WireFormat) -> None:
-    """Every answer comes back equal, and is no request."""
-    data = encode(answer, wire_format)
-    assert answer == decode_answer(data, wire_format)
+@pytest.mark.parametrize("output", OUTPUTS, ids=name)
+def test_outputs(output: Any, wire_format: WireFormat) -> None:
+    """Everything that comes from the allocator comes back equal, and is no request."""
+    data = encode(output, wire_format)
+    assert output == decode_output(data, wire_format)
     with pytest.raises(MalformedMessage, match="not a valid request"):
         decode_request(data, wire_format)
 
@@ -86,7 +89,7 @@ def test_msgpack_is_the_default() -> None:
     """What names no format is msgpack."""
     assert encode(Done(), WireFormat.MSGPACK) == encode(Done())
     assert Find(1) == decode_request(encode(Find(1)))
-    assert Done() == decode_answer(encode(Done()))
+    assert Done() == decode_output(encode(Done()))
 
 
 def test_json_is_for_people() -> None:
@@ -101,10 +104,30 @@ def test_what_comes_in_numbers_is_an_array() -> None:
     """Ranges and live IDs are written without the names of their fields."""
     ranges = AllocatedMany((IoasidRange(1, 2), IoasidRange(4, 4)))
     assert [[1, 2], [4, 4]] == json.loads(encode(ranges, WireFormat.JSON))["ranges"]
-    live = Listing(0, (LiveIoasid(5, 0, "vm-1", IoasidState.ACTIVE, 7, None),))
-    assert [[5, 0, "vm-1", "ACTIVE", 7, None]] == (
+    live = Listing(0, (LiveIoasid(5, 0, "vm-1", IoasidState.ACTIVE, 7, None, 3),))
+    assert [[5, 0, "vm-1", "ACTIVE", 7, None, 3]] == (
         json.loads(encode(live, WireFormat.JSON))["ioasids"]
     )
+
+
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_an_id_that_remembers_its_life_is_written_bare(wire_format: WireFormat) -> None:
+    """On a wire it is its number, for `generation` is a field; whoever reads it has an int."""
+    remembers, bare = Ioasid(7, 3), 7
+    for message, plain in (
+        (Free(remembers, generation=3), Free(bare, generation=3)),
+        (
+            AllocatedMany((IoasidRange(remembers, remembers),), 3),
+            AllocatedMany((IoasidRange(7, 7),), 3),
+        ),
+        (Allocated(remembers, 3), Allocated(bare, 3)),
+    ):
+        assert encode(plain, wire_format) == encode(message, wire_format)
+    decoded = decode_output(encode(Allocated(remembers, 3), wire_format), wire_format)
+    assert (Allocated(7, 3), int) == (decoded, type(expect(Allocated, decoded).ioasid))
+    strange: Any = Free(object())  # type: ignore[arg-type]
+    with pytest.raises(MalformedMessage, match="no form on a wire"):
+        encode(strange, wire_format)
 
 
 MALFORMED: list[Any] = [
@@ -130,7 +153,7 @@ MALFORMED: list[Any] = [
     {"type": "Subscribe", "priority": "cpu"},
     {"type": "Event", "seq": 1, "kind": "BIND", "ioasid": "1", "sid": 0},
     {"type": "Resync", "seq": 1, "ioasids": [[1, 0]]},
-    {"type": "Resync", "seq": 1, "ioasids": [[1, 0, None, "ACTIVE", None, None, 1]]},
+    {"type": "Resync", "seq": 1, "ioasids": [[1, 0, None, "ACTIVE", None, None, 1, 1]]},
     {"type": "AllocatedMany", "ranges": [[1, 2, 3]]},
     {"type": "Message"},
 ]
@@ -147,11 +170,11 @@ def test_malformed(decode: Decoder, wire_format: WireFormat) -> None:
 
 def test_a_part_with_a_field_too_many() -> None:
     """An unknown field is refused in a part of a message, too."""
-    figures = next(each for each in ANSWERS if isinstance(each, Statistics))
+    figures = next(each for each in OUTPUTS if isinstance(each, Statistics))
     value = json.loads(encode(figures, WireFormat.JSON))
     value["lagging"][0]["surprise"] = 1
     with pytest.raises(MalformedMessage, match="surprise"):
-        decode_answer(pack(value, WireFormat.JSON), WireFormat.JSON)
+        decode_output(pack(value, WireFormat.JSON), WireFormat.JSON)
 
 
 @pytest.mark.parametrize("decode", DECODERS)
@@ -240,7 +263,7 @@ def test_errors_travel(kind: type[IoasidError], wire_format: WireFormat) -> None
         refused.code,
         refused.message,
     )
-    again = decode_answer(encode(refused, wire_format), wire_format)
+    again = decode_output(encode(refused, wire_format), wire_format)
     assert isinstance(again, Refused)
     made = error_of(again)
     assert (kind, facts(kind), str(error)) == (
@@ -295,4 +318,4 @@ def test_a_conversation(wire_format: WireFormat) -> None:
         arrived = decode_request(encode(request, wire_format), wire_format)
         reply = driver.ask(arrived)
         assert reply is not None
-        assert reply == decode_answer(encode(reply, wire_format), wire_format)
+        assert reply == decode_output(encode(reply, wire_format), wire_format)

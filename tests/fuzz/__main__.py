@@ -1,4 +1,4 @@
-"""Feed anything to the decoders, the core and `restore`: `python -m tests.fuzz`.
+"""Feed anything to the decoders, a socket, the core and `restore`: `python -m tests.fuzz`.
 
 Exits with 0 if nothing but messages, typed errors and sound allocators came of it, with 1 if
 something else did; the failing cases are printed then, each with how to run it again.
@@ -20,9 +20,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.fuzz.targets import TARGETS
 
-CASES: Final = {"decode": 700_000, "handle": 300_000, "restore": 50_000}
+CASES: Final = {"decode": 700_000, "frames": 200_000, "handle": 300_000, "restore": 50_000}
 """How many cases of each target make a run."""
-PER_ROUND: Final = {"decode": 2000, "handle": 1000, "restore": 200}
+PER_ROUND: Final = {"decode": 2000, "frames": 1000, "handle": 1000, "restore": 200}
 """How many cases share a seed, and with it a state or examples."""
 
 

@@ -1,25 +1,43 @@
-"""The three doors that anything may come to: the decoders, the core, and `restore`."""
+"""The doors that anything may come to: the decoders, a socket, the core, and `restore`."""
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from itertools import pairwise
+from typing import Any, Final, get_args
 
 import msgspec
 
 from ioasid.core import (
     Allocator,
+    Answer,
     MalformedMessage,
     Message,
     Request,
     Snapshot,
+    SuspendAll,
+    Tick,
     WireFormat,
-    decode_answer,
+    decode_output,
     decode_request,
     decode_snapshot,
     encode,
 )
+from ioasid.service import (
+    Answered,
+    Ask,
+    ClientConnection,
+    Connection,
+    GiveUp,
+    Goodbye,
+    Hello,
+    Narrow,
+    Narrowed,
+    Part,
+    ServerConnection,
+    Welcome,
+)
 from ioasid.testing import CheckedAllocator, check_state
-from tests.core.examples import ANSWERS, REQUESTS
+from tests.core.examples import OUTPUTS, REQUESTS
 from tests.fuzz.values import (
     FOREIGN_VALUES,
     PIECES,
@@ -35,7 +53,7 @@ from tests.fuzz.world import REQUESTS as REQUEST_TYPES
 
 Decoder = Callable[[bytes, WireFormat], Message]
 FORMATS: Final = tuple(WireFormat)
-DECODERS: Final[tuple[Decoder, ...]] = (decode_request, decode_answer, decode_snapshot)
+DECODERS: Final[tuple[Decoder, ...]] = (decode_request, decode_output, decode_snapshot)
 
 
 class Target:
@@ -70,7 +88,7 @@ class Decoding(Target):
         super().__init__(choose)
         messages: dict[Decoder, Sequence[Message]] = {
             decode_request: REQUESTS,
-            decode_answer: ANSWERS,
+            decode_output: OUTPUTS,
             decode_snapshot: [World(choose).run(100).core.snapshot() for _ in range(2)],
         }
         self.examples = {
@@ -137,6 +155,51 @@ def twice(choose: random.Random, data: bytes, wire_format: WireFormat) -> bytes:
     return bytes((min(data[0] + 1, 0x8F),)) + data[1:] + again[1:]
 
 
+class Framing(Target):
+    """Any bytes over a socket, in any pieces: frames or one error, and the same however cut."""
+
+    def __init__(self, choose: random.Random) -> None:
+        super().__init__(choose)
+        refusals = [each for each in OUTPUTS if isinstance(each, get_args(Answer))]
+        asks: list[Any] = [Ask(each, number, 1) for number, each in enumerate(REQUESTS, 1)]
+        answers: list[Any] = [Answered(number, each) for number, each in enumerate(refusals, 1)]
+        hellos = [Hello((1, 2), "me", "vm-1"), Narrow("vm-1", ("kvm:",)), GiveUp(2, 1, 1)]
+        told = [Welcome(1, "e", True, 5, 5, "driver", ("journal",)), Goodbye("x"), Narrowed()]
+        self.examples = {
+            side: [ClientConnection(each).pack(frame) for frame in frames for each in FORMATS]
+            for side, frames in (
+                (ServerConnection, [*asks, *hellos]),
+                (ClientConnection, [*answers, *told, Part(b"\x80", more=False)]),
+            )
+        }
+
+    def case(self) -> str:
+        """Receive some bytes twice, in one piece and in several."""
+        choose = self.choose
+        side = choose.choice(tuple(self.examples))
+        frames = choose.choices(self.examples[side], k=choose.randrange(1, 5))
+        data = b"".join(frames)
+        if choose.random() < 0.7:
+            wire_format = choose.choice(FORMATS)
+            other = choose.choice(choose.choice(tuple(self.examples.values())))
+            data = damage_bytes(choose, data, other, PIECES[wire_format])
+        cuts = sorted(choose.randrange(len(data) + 1) for _ in range(choose.randrange(8)))
+        pieces = [data[a:b] for a, b in pairwise((0, *cuts, len(data)))]
+        self.shown = show(side.__name__, pieces)
+        whole: Connection[Any]
+        parts: Connection[Any]
+        whole, parts = side(), side()
+        found = whole.receive(data)
+        again = [frame for piece in pieces for frame in parts.receive(piece)]
+        assert repr(found) == repr(again), "other frames in pieces"
+        assert repr(whole.error) == repr(parts.error), "another error in pieces"
+        assert whole.inside == parts.inside, "more in pieces"
+        if whole.error is None:
+            return "unfinished" if whole.inside else "frames"
+        assert [] == whole.receive(frames[0]), "more after an error"
+        return type(whole.error).__name__
+
+
 class Handling(Target):
     """Any request into a core in any state: a reply, a wait, or a typed error; no harm done."""
 
@@ -159,14 +222,14 @@ class Handling(Target):
                     return "malformed"
             case "stranger":
                 stranger = choose.choice(
-                    (*FOREIGN_VALUES, choose.choice(ANSWERS), choose.choice(REQUEST_TYPES))
+                    (*FOREIGN_VALUES, choose.choice(OUTPUTS), choose.choice(REQUEST_TYPES))
                 )
                 session, request = choose.choice(((stranger, request), (session, stranger)))
             case _:
                 pass
         self.shown = show(session, request)
         if choose.random() < 0.05:
-            self.world.core.tick(self.world.tables.now + choose.random())
+            self.world.core.handle(0, Tick(self.world.tables.now + choose.random()))
         return self.world.ask(session, request)
 
     def foreign(self, request: Request) -> Any:
@@ -222,7 +285,7 @@ class Restoring(Target):
         assert [] == core.drain(), "a snapshot that wants something done"
         if kind is CheckedAllocator:
             # As in a new process: nobody has anything in hand, and all begin with a Resync.
-            core.suspend_all()
+            core.handle(0, SuspendAll())
             core.drain()
         world = World(choose, core).run(choose.choice((0, 5, 40)))
         world.finish()
@@ -231,12 +294,13 @@ class Restoring(Target):
 
 def takes_too_much(snapshot: Snapshot) -> bool:
     """Whether it has more IDs than there is time for."""
-    ranges = [each for owner in snapshot.sets for each in owner.ioasids]
+    ranges = [each for owner in snapshot.sets for each in owner.ranges]
     return any(each.last - each.first > 100_000 for each in ranges)
 
 
 TARGETS: Final[dict[str, type[Target]]] = {
     "decode": Decoding,
+    "frames": Framing,
     "handle": Handling,
     "restore": Restoring,
 }

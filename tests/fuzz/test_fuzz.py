@@ -8,6 +8,7 @@ from tests.fuzz.__main__ import PER_ROUND, Round, main, run_round
 from tests.fuzz.targets import TARGETS, Target
 
 ROUNDS = [("decode", seed) for seed in range(20)]
+ROUNDS += [("frames", seed) for seed in range(10)]
 ROUNDS += [("handle", seed) for seed in range(10)]
 ROUNDS += [("restore", seed) for seed in range(10)]
 
@@ -58,4 +59,4 @@ def test_a_failure_says_how_to_run_it_again(
 def test_a_run_without_a_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """A run counts what its cases came to, and exits with 0."""
     assert 0 == main(["--scale", "0.0002", "--jobs", "1"])
-    assert "210 cases, no failures" in capsys.readouterr().out
+    assert "250 cases, no failures" in capsys.readouterr().out

@@ -111,7 +111,7 @@ def same(left: Any, right: Any) -> bool:
 
 def tree(message: Message) -> Any:
     """A message as plain dicts and lists, the same in every process."""
-    return _sort_kinds(msgspec.to_builtins(message, str_keys=True))
+    return _sort_kinds(msgspec.to_builtins(message, str_keys=True, builtin_types=(bytes,)))
 
 
 def _sort_kinds(value: Any) -> Any:
@@ -207,16 +207,20 @@ class TreeDamage:
         values = WIRE_VALUES
         if self.plausible:
             kind = type(container[key])
-            values = tuple(each for each in values if type(each) is kind or each is None)
+            others = (None,) if isinstance(container, dict) else ()
+            values = (*(each for each in values if type(each) is kind), *others) or (None,)
         container[key] = deepcopy(self.choose.choice(values))
 
     def nudge(self, container: Any, key: Any) -> None:
-        """Put something near: the next number, the other truth value, another of the type."""
+        """Put something near: the next number, another bit or truth value, another of the type."""
         choose, value = self.choose, container[key]
         if type(value) is bool:
             container[key] = not value
         elif type(value) is int and choose.random() < 0.5:
             container[key] = min(max(value + choose.choice((-1, 1)), -(2**63)), 2**64 - 1)
+        elif type(value) is bytes and value and choose.random() < 0.5:
+            bits = int.from_bytes(value, "little") ^ 1 << choose.randrange(8 * len(value))
+            container[key] = bits.to_bytes(len(value), "little")
         else:
             alike = [spot for spot in self.spots if type(spot[0][spot[1]]) is type(value)]
             other, place = choose.choice(alike)

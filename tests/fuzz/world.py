@@ -7,39 +7,51 @@ from typing import Any, Final, get_args
 import msgspec
 
 from ioasid.core import (
+    Abandon,
     Acknowledge,
+    ActivateSet,
     Alloc,
     Allocator,
     AllocMany,
     AllocSet,
+    Answer,
     AttachSpid,
     CancelCapacity,
     CloseSession,
-    Complete,
+    Continue,
     Defer,
-    Deliver,
     DetachSpid,
-    End,
+    Effect,
     EventKind,
     Evict,
+    ExportedIoasid,
     Find,
     Free,
+    FreeGroup,
+    FreeMany,
     FreeSet,
+    FreezeSet,
     Get,
     IoasidError,
+    IoasidRange,
     Notify,
     OpenSession,
     Priority,
     Put,
     Refused,
-    Reply,
     Request,
+    ReuseOrder,
+    SessionOpened,
+    SetExport,
     Subscribe,
+    SuspendAll,
     SuspendSession,
+    ThawSet,
+    Tick,
     TokenType,
+    Waiting,
     WireFormat,
-    Withdraw,
-    decode_answer,
+    decode_output,
     encode,
     error_of,
     refusal_of,
@@ -48,8 +60,8 @@ from ioasid.testing import check_state, nothing_leaks, unchanged
 from tests.fuzz.values import same
 
 REQUESTS: Final[tuple[type[Any], ...]] = get_args(Request)
-REPLIES: Final[tuple[type[Any], ...]] = get_args(Reply)
-EFFECTS: Final[tuple[type[Any], ...]] = (Deliver, Withdraw, End, Complete)
+REPLIES: Final[tuple[type[Any], ...]] = get_args(Answer)
+EFFECTS: Final[tuple[type[Any], ...]] = get_args(Effect)
 HOLDERS: Final = ("host", "kvm", "vdcm", "vtd")
 TOKENS: Final = ("vm-1", "vm-2", "vm-3")
 WEIGHTS: Final[dict[type[Any], int]] = {
@@ -66,9 +78,18 @@ WEIGHTS: Final[dict[type[Any], int]] = {
     Subscribe: 8,
     AllocSet: 5,
     OpenSession: 5,
+    Continue: 8,
+    ThawSet: 4,
+    ActivateSet: 3,
 }
 """How often a request is chosen; the others have 1."""
-_DISRUPTIVE: Final = (CloseSession, SuspendSession, Evict, FreeSet)
+PARTS: Final = 10_000
+"""As many come to an end in any world."""
+_DISRUPTIVE: Final = (CloseSession, SuspendSession, SuspendAll, Evict, FreeSet)
+IN_PARTS: Final = (CloseSession, Evict, FreeMany, FreeSet)
+"""What is answered when all parts are done, if there are more than one."""
+DRIVEN: Final = (Abandon, Continue, SuspendAll, Tick)
+"""What only the driver may ask for."""
 KINDS: Final = (
     frozenset(EventKind),
     frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE)),
@@ -89,7 +110,8 @@ class World:
         self.choose = choose
         if core is None:
             capacity = choose.choice((8, 40, 2000))
-            core = Allocator(capacity)
+            order, part = choose.choice(tuple(ReuseOrder)), choose.choice((1, 3, 1000))
+            core = Allocator(capacity, order=order, part=part)
             core.handle(core.session, AllocSet("vm-1", capacity // 2))
             core.handle(core.session, AllocSet("vm-2", capacity // 4))
         self.core = core
@@ -107,7 +129,7 @@ class World:
         live = sorted(self.tables.sessions)
         if live:
             return self.choose.choice(live)
-        return self.core.open_session(f"back-{self.tables.next_session}").session
+        return opened(self.core, f"back-{self.tables.next_session}")
 
     def request(self) -> tuple[int, Any]:
         """A request that makes sense, often enough, and the session it comes through."""
@@ -127,7 +149,10 @@ class World:
         if kind is Subscribe and "sid" in given:
             given.pop("token", None)
         if "ioasid" in given and "sid" in given and choose.random() < 0.8:
-            given["sid"] = self.tables.space.owner(given["ioasid"]) or 0
+            owner = self.tables.space.owner(given["ioasid"])
+            given["sid"] = 0 if owner is None else owner.sid
+        if kind in DRIVEN and choose.random() < 0.9:
+            return 0, kind(**given)
         subscription = self.tables.subscriptions.get(given.get("subscription", 0))
         session = None if subscription is None else subscription.holder.session
         return session or self.session(), kind(**given)
@@ -143,7 +168,16 @@ class World:
         aside = sorted(each.deferred)
         keeps = kind is Defer or choose.random() < 0.7
         seq = choose.choice(in_hand or aside if keeps else aside or in_hand)
-        return each.holder.session or self.session(), kind(each.number, seq)
+        session = each.holder.session or self.session()
+        if kind is Defer:
+            return session, Defer(each.number, seq)
+        more = choose.random() < 0.2
+        messages = ((each.number, seq), *((self.pair() for _ in range(2)) if more else ()))
+        return session, Acknowledge(messages)
+
+    def pair(self) -> tuple[int, int]:
+        """A message that may be there to be acknowledged."""
+        return _subscription(self), _seq(self)
 
     def ask(self, session: Any, request: Any) -> str:
         """Send a request, and examine all that comes of it; returns what it came to."""
@@ -151,34 +185,53 @@ class World:
         self.asked += 1
         before = core.snapshot()
         try:
-            reply = core.handle(session, request, self.asked)
+            reply = core.handle(session, request)
         except IoasidError as error:
             unchanged(before, core)
             travels(error)
             return type(error).__name__
-        waits = type(request) in (Free, FreeSet) and request.wait is True
-        assert type(reply) in REPLIES or (reply is None and waits), "an answer that is none"
+        assert type(reply) in REPLIES, "an answer that is none"
+        waits = type(request) in (Free, FreeSet, FreezeSet) and request.wait is True
+        in_parts = core.has_work and type(request) in IN_PARTS
+        assert waits or in_parts or type(reply) is not Waiting, "a wait that nobody asked for"
         effects = core.drain()
         assert all(type(each) in EFFECTS for each in effects), "an effect that is none"
-        messages = [each.message for each in effects if isinstance(each, Deliver)]
-        for message in messages if reply is None else (reply, *messages):
-            assert same(message, decode_answer(encode(message))), "a message that does not travel"
+        for message in (reply, *effects):
+            assert same(message, decode_output(encode(message))), "a message that does not travel"
         check_state(core)
         return type(reply).__name__
 
     def finish(self) -> None:
         """Let everybody be evicted and everything be freed: nothing may be left over."""
         tables = self.tables
-        last = self.core.open_session("the last").session
+        last = opened(self.core, "the last")
         for name in sorted(tables.holders):
             if name != "the last":
                 self.ask(last, Evict(name))
         for sid in sorted(tables.sets):
             self.ask(last, FreeSet(sid))
+        self.go_on()
+        for group in sorted(tables.groups.values(), key=lambda each: -each.depth):
+            self.ask(last, FreeGroup(group.name))
         if tables.reserved:
             self.ask(last, CancelCapacity(tables.reserved))
         self.ask(last, CloseSession())
+        self.go_on()
         nothing_leaks(self.core)
+
+    def go_on(self) -> None:
+        """Do all that is left in parts."""
+        for _ in range(PARTS):
+            if self.core.has_work:
+                self.ask(0, Continue())
+        assert not self.core.has_work, "work that has no end"
+
+
+def opened(core: Allocator, name: str) -> int:
+    """A session that is opened for whoever drives the allocator."""
+    answer = core.handle(0, OpenSession(name))
+    assert isinstance(answer, SessionOpened)
+    return answer.session
 
 
 def travels(error: IoasidError) -> None:
@@ -186,7 +239,7 @@ def travels(error: IoasidError) -> None:
     assert str(error).startswith(error.code), "an error without its code"
     refusal = refusal_of(error)
     for wire_format in WireFormat:
-        again = decode_answer(encode(refusal, wire_format), wire_format)
+        again = decode_output(encode(refusal, wire_format), wire_format)
         assert isinstance(again, Refused), "a refusal that does not travel"
         found = error_of(again)
         assert (type(error), str(error)) == (type(found), str(found))
@@ -199,6 +252,34 @@ def _sid(world: World) -> int:
 def _ioasid(world: World) -> int:
     any_id = world.choose.randrange(world.tables.capacity)
     return world.choose.choice((1, 2, 3, 4, 5, 6, 7, any_id))
+
+
+def _generation(world: World) -> int:
+    return max(world.tables.generation - world.choose.randrange(10), 0)
+
+
+def _ranges(world: World) -> tuple[IoasidRange, ...]:
+    found = []
+    end = 0
+    for _ in range(world.choose.randrange(4)):
+        first = end + world.choose.choice((1, 1, 2, 5))
+        end = first + world.choose.choice((0, 0, 1, 3))
+        found.append(IoasidRange(first, end))
+    return tuple(found)
+
+
+def _export(world: World) -> SetExport:
+    choose = world.choose
+    ranges = _ranges(world)
+    ioasids = [each.first for each in ranges if choose.random() < 0.7]
+    named = (ExportedIoasid(each, each if choose.random() < 0.8 else 3, 7) for each in ioasids)
+    token = choose.choice((None, *TOKENS, "vm-3"))
+    kind = TokenType.NULL if token is None else TokenType.MM
+    return SetExport(token, kind, choose.choice((1, 6, 12)), ranges, tuple(named))
+
+
+def _group(world: World) -> str | None:
+    return world.choose.choice((None, *HOLDERS))
 
 
 def _seq(world: World) -> int:
@@ -219,13 +300,21 @@ _POOLS: Final[dict[str, Callable[[World], Any]]] = {
     "token": lambda world: world.choose.choice(TOKENS),
     "token_type": lambda world: world.choose.choice(tuple(TokenType)),
     "sid": _sid,
+    "group": _group,
+    "parent": _group,
+    "after": lambda world: world.choose.choice((_group(world), *HOLDERS, 0, 1)),
+    "limit": lambda world: world.choose.choice((1, 2, 5, 100, 1000)),
+    "ranges": _ranges,
+    "export": _export,
     "destroy": lambda world: world.choose.random() < 0.5,
     "wait": lambda world: world.choose.random() < 0.5,
+    "missing_ok": lambda world: world.choose.random() < 0.5,
     "ioasid": _ioasid,
     "min": lambda world: world.choose.choice((0, 1, 1, 1, 5)),
     "max": lambda world: world.choose.choice((5, world.tables.capacity - 1)),
     "data": lambda world: world.choose.choice((7, "mine", 2**64 - 1)),
     "spid": lambda world: world.choose.randrange(8),
+    "generation": _generation,
     "get": lambda world: world.choose.random() < 0.5,
     "kinds": lambda world: world.choose.choice(KINDS),
     "priority": lambda world: world.choose.choice(tuple(Priority)),
@@ -235,7 +324,11 @@ _POOLS: Final[dict[str, Callable[[World], Any]]] = {
     "acknowledge_within": lambda world: world.choose.choice((0.5, 10.0, None)),
     "subscription": _subscription,
     "seq": _seq,
+    "messages": lambda world: tuple(world.pair() for _ in range(world.choose.randrange(3))),
+    "ticket": lambda world: world.choose.randrange(world.tables.next_ticket + 1),
+    "now": lambda world: world.tables.now + world.choose.random(),
     "name": lambda world: world.choose.choice(HOLDERS),
+    "owner": lambda world: world.choose.choice((None, 1, 2)),
     "kind": lambda world: world.choose.choice(tuple(EventKind)),
 }
 """For every field of a request, what makes sense there."""

@@ -15,42 +15,36 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     "_check": {
         "_utf8_length: return MAX_DATA + 1 | 1 → 2": "any length above the most there may be",
     },
-    "_ioasids": {
-        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+    "_ioasid_handlers": {
+        "IoasidHandlers.alloc: if request.max is not None or type(low) is not int or not "
         "0 <= low <= high: | 0 <= low <= high → (0 < low <= high)": ASKED,
-        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+        "IoasidHandlers.alloc: if request.max is not None or type(low) is not int or not "
         "0 <= low <= high: | 0 <= low <= high → (0 <= low < high)": ASKED,
-        "Ioasids.alloc: if request.max is not None or type(low) is not int or not "
+        "IoasidHandlers.alloc: if request.max is not None or type(low) is not int or not "
         "0 <= low <= high: | 0 → 1": ASKED,
     },
+    "_ioasid_sets": {
+        "IoasidSet: system: bool = False | False → True": (
+            "whoever makes a set that anybody finds says so"
+        ),
+        "IoasidSet: routes_version: int = -1 | -1 → (1)": NO_ROUTES,
+        "IoasidSet: routes_version: int = -1 | 1 → 2": NO_ROUTES,
+    },
     "_lifecycle": {
-        "LifeCycle.free: if not tables.subscriptions or self._notifier.route(owner, FREE) is "
-        "NOBODY: | not tables.subscriptions or self._notifier.route(owner, FREE) is NOBODY → "
-        "(not tables.subscriptions and self._notifier.route(owner, FREE) is NOBODY)": SLOWER,
-        "LifeCycle.free_all: self._release_plain(owner) | self._release_plain(owner) → pass": (
-            SLOWER
-        ),
-        "LifeCycle.drop_references: holder.references.clear() | holder.references.clear() → pass": (
-            GONE
-        ),
+        "LifeCycle.free_all: self.release_plain(owner, chosen) | "
+        "self.release_plain(owner, chosen) → pass": SLOWER,
         "LifeCycle.wait: if ioasid in owner.records and owner.records[ioasid].free_pending | "
         "ioasid in owner.records and owner.records[ioasid].free_pending → "
         "(ioasid in owner.records or owner.records[ioasid].free_pending)": (
             "whoever asks names IDs in quarantine only"
         ),
-        "LifeCycle.wait: return False | return False → return None": "neither is true",
         "LifeCycle._reclaim_if_done: record.chain = () | record.chain = () → pass": GONE,
-        "LifeCycle._release_plain: recorded[word] = recorded.get(word, 0) | 1 << (ioasid & MASK) | "
+        "LifeCycle.release_plain: recorded[word] = recorded.get(word, 0) | 1 << (ioasid & MASK) | "
         "0 → 1": SLOWER,
-        "LifeCycle._release_plain: for first, members in member_words(owner): | "
-        "member_words(owner) → ()": SLOWER,
-        "LifeCycle._release_plain: plain = members & ~recorded.get(first >> SHIFT, 0) | 0 → 1": (
+        "LifeCycle.release_plain: for first, members in chosen: | chosen → ()": SLOWER,
+        "LifeCycle.release_plain: plain = members & ~recorded.get(first >> SHIFT, 0) | 0 → 1": (
             SLOWER
         ),
-    },
-    "_messages": {
-        "Message: class Message(Struct, frozen=True, tag=True, gc=False, "
-        "forbid_unknown_fields=True): | True → False": "every message says so itself",
     },
     "_notifier": {
         "Notifier.route: owner.routes_version = self._tables.routes_version | "
@@ -69,41 +63,32 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
             "an empty list is as good, only larger"
         ),
     },
-    "_records": {
+    "_restore": {
+        "_Restorer._stage: owner = IoasidSet(event.sid, event.token, TokenType.NULL, quota=1) | "
+        "1 → 2": GONE,
+    },
+    "_routes": {
         "module: NO_TIER: Final = LAST_TIER + 1 | 1 → 2": "any number above that of the last tier",
         "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
         "1 → 2": "nobody looks beyond the tiers",
         "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
         "False → True": "there is nobody to be granted anything",
-        "IoasidSet: system: bool = False | False → True": (
-            "whoever makes a set that anybody finds says so"
-        ),
-        "IoasidSet: routes_version: int = -1 | -1 → (1)": NO_ROUTES,
-        "IoasidSet: routes_version: int = -1 | 1 → 2": NO_ROUTES,
-        "Subscription: attached: bool = True | True → False": "who subscribes is attached next",
-        "Tables: routes_version: int = 0 | 0 → 1": NO_ROUTES,
-    },
-    "_sets": {
-        "Sets._add_set: sid = tables.sids.take_lowest(0, _check.MAX_COUNT, 0, "
-        "tables.sid_words) | 0 → 1 (2)": "nobody asks whose a set's number is",
     },
     "_snapshot": {
         "_Part: class _Part(Struct, frozen=True, forbid_unknown_fields=True): | True → False": (
             "every part says so itself"
         ),
-        "_Restorer._stage: owner = IoasidSet(event.sid, event.token, TokenType.NULL, quota=1) | "
-        "1 → 2": GONE,
     },
     "_space": {
         "words: if last < end: | last < end → (last <= end)": SAME,
         "IdSpace: _full_blocks: int = 0 | 0 → 1": "a search looks at the blocks above its own only",
         "IdSpace: _run_first: int = 0 | 0 → 1": "no ID is in the run yet, wherever it begins",
-        "IdSpace.take_lowest: if not first <= low <= ioasid: | first <= low <= ioasid → "
-        "(first < low <= ioasid)": SEARCHED,
-        "IdSpace.take_lowest: if not first <= low <= ioasid: | first <= low <= ioasid → "
-        "(first <= low < ioasid)": "a run that begins at its own end is as true, only shorter",
-        "IdSpace.take_lowest: if word is not None and word.used >> position & 1: | "
-        "word.used >> position & 1 → (word.used >> position | 1)": SEARCHED,
+        "IdSpace.take_lowest: if not self._run_first <= low <= ioasid: | self._run_first <= low <= "
+        "ioasid → (self._run_first < low <= ioasid)": SEARCHED,
+        "IdSpace.take_lowest: if not self._run_first <= low <= ioasid: | self._run_first <= low <= "
+        "ioasid → (self._run_first <= low < ioasid)": (
+            "a run that begins at its own end is as true, only shorter"
+        ),
         "IdSpace.take_lowest: self._run_end = ioasid + 1 | self._run_end = ioasid + 1 → pass": (
             SEARCHED
         ),
@@ -111,8 +96,18 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "IdSpace.release: if lowest < self._run_end: | lowest < self._run_end → "
         "(lowest <= self._run_end)": SAME,
     },
+    "_table": {
+        "SubscriberTable._end_binding: del self._spids[binding.spid] | "
+        "del self._spids[binding.spid] → pass": "a spid that no set has is found in none, too",
+    },
     "_subscriptions": {
-        "Subscriptions._lag: (offered, seq) for seq, (offered, _) in "
-        "list(subscription.outstanding.items())[:1] | 1 → 2": "the first was offered first",
+        "Subscription: attached: bool = True | True → False": "who subscribes is attached next",
+    },
+    "_tables": {
+        "Tables: routes_version: int = 0 | 0 → 1": NO_ROUTES,
+    },
+    "_terms": {
+        "Message: class Message(Struct, frozen=True, tag=True, gc=False, "
+        "forbid_unknown_fields=True): | True → False": "every message says so itself",
     },
 }

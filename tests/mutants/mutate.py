@@ -140,9 +140,11 @@ class Mutator:
 
 
 def is_untouched(node: ast.AST) -> bool:
-    """Whether a part decides nothing: what is never false, a text, how memory is managed."""
+    """Whether a part decides nothing: an assertion, a text, memory, what only checkers read."""
     if isinstance(node, ast.keyword):
         return node.arg == "gc"
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return True
     return isinstance(node, (ast.Assert, ast.JoinedStr))
 
 

@@ -31,8 +31,13 @@ class Fault:
 
     @property
     def in_core(self) -> bool:
-        """Whether it is in the core, and not in the actors."""
+        """Whether it is in the core, and not in the actors or below them."""
         return self.module.startswith("core.")
+
+    @property
+    def in_service(self) -> bool:
+        """Whether it is in the service."""
+        return self.module.startswith("service.")
 
 
 class StaleFault(Exception):

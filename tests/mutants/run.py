@@ -1,8 +1,8 @@
 """Plant every fault and see which tool catches it: `make mutants`.
 
-Prints a table, writes what was found to `build/mutants.json` and, if everything was run, the table
-to `docs/mutants.md`. Exits with 1 if a fault was caught by none of the tools, or if a tool fails
-without any fault.
+Prints a table, and writes what was found to `build/mutants.json` and to the table in
+`docs/mutants.md`, where what was not run keeps its field. Exits with 1 if a fault was caught by
+none of the tools, or if a tool fails without any fault.
 """
 
 import argparse
@@ -27,23 +27,26 @@ RESULTS: Final = ROOT / "build" / "mutants.json"
 PAGE: Final = ROOT / "docs" / "mutants.md"
 BEGIN: Final = "<!-- table: begin -->\n"
 END: Final = "<!-- table: end -->\n"
+UNMEASURED: Final = "not measured yet"
+"""Stands in the field of a fault and a tool that were never run."""
 UNITS: Final = {
     "histories": "step",
     "properties": "example",
     "schedules": "schedule",
     "core": "test",
     "actors": "test",
+    "service": "test",
 }
 
 Results = dict[str, dict[str, Verdict]]
 """By fault and tool; the empty fault is the sound product."""
 
 
-def run_all(faults: Sequence[Fault], tools: Sequence[str], jobs: int) -> Results:
-    """Run every tool on the sound product and on every fault that it can see."""
-    trials: list[tuple[str, Fault | None]] = [(tool, None) for tool in tools]
-    trials += [(tool, each) for each in faults for tool in tools if sees(tool, each)]
-    results: Results = {name: {} for name in ("", *(each.name for each in faults))}
+def run_all(trials: Sequence[tuple[str, Fault]], jobs: int) -> Results:
+    """Run tools on faults, and each of them on the sound product."""
+    every: list[tuple[str, Fault | None]] = [(tool, None) for tool in {tool for tool, _ in trials}]
+    every += trials
+    results: Results = {name: {} for name in ("", *(each.name for _, each in trials))}
     columns = (
         TextColumn("{task.description:<48}"),
         BarColumn(None),
@@ -51,8 +54,8 @@ def run_all(faults: Sequence[Fault], tools: Sequence[str], jobs: int) -> Results
         TimeElapsedColumn(),
     )
     with Progress(*columns) as progress, ThreadPoolExecutor(jobs) as pool:
-        task = progress.add_task("", total=len(trials))
-        pending = {pool.submit(try_tool, *trial): trial for trial in trials}
+        task = progress.add_task("", total=len(every))
+        pending = {pool.submit(try_tool, *trial): trial for trial in every}
         for done in as_completed(pending):
             tool, fault = pending[done]
             name = "" if fault is None else fault.name
@@ -67,7 +70,7 @@ def cells(fault: Fault, tools: Sequence[str], found: dict[str, Verdict]) -> list
     for tool in tools:
         verdict = found.get(tool)
         if verdict is None:
-            fields.append("")
+            fields.append(UNMEASURED if sees(tool, fault) else "")
         elif not verdict.caught:
             fields.append("—")
         else:
@@ -80,18 +83,50 @@ def is_caught(found: dict[str, Verdict]) -> bool:
     return any(each.caught for each in found.values())
 
 
-def markdown(faults: Sequence[Fault], tools: Sequence[str], results: Results) -> str:
-    """The table as the page shows it."""
-    rows = [["fault", "rule", *tools], ["---"] * (2 + len(tools))]
-    rows += [
-        [f"`{each.name}`", each.rule, *cells(each, tools, results[each.name])] for each in faults
-    ]
-    caught = {
-        tool: [found[tool].caught for name, found in results.items() if name and tool in found]
-        for tool in tools
+def measured(table: str) -> dict[str, list[str]]:
+    """The fields of each fault that a table shows."""
+    rows = [[each.strip() for each in row.split("|")[1:-1]] for row in table.splitlines()[2:-1]]
+    return {row[0].strip("`"): row[2:] for row in rows}
+
+
+def missing(faults: Sequence[Fault], table: str) -> set[tuple[str, str]]:
+    """The tools and faults that a table does not have."""
+    shown = measured(table)
+    return {
+        (tool, each.name)
+        for each in faults
+        for tool, known in zip(TOOLS, shown.get(each.name, [UNMEASURED] * len(TOOLS)), strict=True)
+        if known == UNMEASURED and sees(tool, each)
     }
-    rows.append(["caught", "", *(f"{sum(each)} of {len(each)}" for each in caught.values())])
+
+
+def markdown(
+    faults: Sequence[Fault], tools: Sequence[str], results: Results, before: str = ""
+) -> str:
+    """The table as the page shows it; what was not run is as in the one before."""
+    shown = measured(before)
+    found: dict[str, list[str]] = {}
+    for each in faults:
+        now = cells(each, tools, results.get(each.name, {}))
+        then = shown.get(each.name, now)
+        found[each.name] = [
+            (old or new) if new == UNMEASURED else new for old, new in zip(then, now, strict=True)
+        ]
+    rows = [["fault", "rule", *tools], ["---"] * (2 + len(tools))]
+    rows += [[f"`{each.name}`", each.rule, *found[each.name]] for each in faults]
+    known = [
+        [row[place] for row in found.values() if row[place] not in ("", UNMEASURED)]
+        for place in range(len(tools))
+    ]
+    rows.append(
+        ["caught", "", *(f"{len(each) - each.count('—')} of {len(each)}" for each in known)]
+    )
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def shown_table(page: Path = PAGE) -> str:
+    """The table that a page shows."""
+    return page.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
 
 
 def write_page(table: str, page: Path = PAGE) -> None:
@@ -119,15 +154,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=sorted(BY_NAME), metavar="FAULT")
     parser.add_argument("--tool", action="append", choices=tuple(TOOLS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--missing", action="store_true", help=f"what is {UNMEASURED}")
     options = parser.parse_args(arguments)
     tools = [each for each in TOOLS if options.tool is None or each in options.tool]
-    faults = [
-        each
+    wanted = missing(FAULTS, shown_table()) if options.missing else None
+    trials = [
+        (tool, each)
         for each in FAULTS
+        for tool in tools
         if (options.only is None or each.name in options.only)
-        and any(sees(tool, each) for tool in tools)
+        and sees(tool, each)
+        and (wanted is None or (tool, each.name) in wanted)
     ]
-    results = run_all(faults, tools, options.jobs)
+    faults = list(dict.fromkeys(each for _, each in trials))
+    results = run_all(trials, options.jobs)
     RESULTS.parent.mkdir(exist_ok=True)
     found = {
         name: {tool: asdict(each) for tool, each in verdicts.items()}
@@ -135,10 +175,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     RESULTS.write_text(json.dumps(found, indent=1), encoding="utf-8")
     show(faults, tools, results)
-    if options.only is options.tool is None:
-        write_page(markdown(faults, tools, results))
+    write_page(markdown(FAULTS, tuple(TOOLS), results, shown_table()))
     unsound = [f"{tool}: {each.what}" for tool, each in results[""].items() if each.caught]
-    missed = [each.name for each in faults if not is_caught(results[each.name])]
+    # By a tool that was run before, perhaps.
+    shown = measured(shown_table())
+    missed = [each.name for each in faults if {*shown[each.name]} <= {"", "—", UNMEASURED}]
     print(f"{len(faults) - len(missed)} of {len(faults)} faults caught")
     print("".join(f"not caught: {each}\n" for each in missed), end="")
     print("".join(f"fails without any fault: {each}\n" for each in unsound), end="")

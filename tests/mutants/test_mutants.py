@@ -9,9 +9,19 @@ from attrs import evolve
 
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.faults import BY_NAME, FAULTS
-from tests.mutants.mutate import Mutator, core_modules, faults_of
+from tests.mutants.mutate import Mutator, faults_of
 from tests.mutants.planting import Fault, StaleFault, patch, plant, source_of
-from tests.mutants.run import BEGIN, END, PAGE, cells, markdown, write_page
+from tests.mutants.run import (
+    BEGIN,
+    END,
+    UNMEASURED,
+    cells,
+    markdown,
+    measured,
+    missing,
+    shown_table,
+    write_page,
+)
 from tests.mutants.trial import TOOLS, Verdict, try_tool
 
 
@@ -54,6 +64,7 @@ def test_planted_too_late() -> None:
         ("core", "quota-off-by-one"),
         ("schedules", "reply-lost-at-shutdown"),
         ("actors", "acknowledgement-not-sent"),
+        ("service", "large-frame-taken"),
     ],
 )
 def test_fault_is_caught(tool: str, name: str) -> None:
@@ -66,8 +77,7 @@ def test_fault_is_caught(tool: str, name: str) -> None:
 
 def test_page_shows_every_fault() -> None:
     """The table of the page has a row for every fault, in order, and no other."""
-    table = PAGE.read_text(encoding="utf-8").partition(BEGIN)[2].partition(END)[0]
-    rows = [row.split(" | ")[0] for row in table.splitlines()]
+    rows = [row.split(" | ")[0] for row in shown_table().splitlines()]
     assert [f"| `{each.name}`" for each in FAULTS] == rows[2:-1]
 
 
@@ -85,7 +95,28 @@ def test_table() -> None:
     found = {"histories": Verdict(True, 1), "core": Verdict(False, 900)}
     assert ["1 step", "—", ""] == cells(fault, ("histories", "core", "actors"), found)
     table = markdown([fault], tuple(TOOLS), {"": {}, fault.name: found})
-    assert table.endswith("| caught |  | 1 of 1 | 0 of 0 | 0 of 0 | 0 of 1 | 0 of 0 |\n")
+    assert table.endswith("| caught |  | 1 of 1 | 0 of 0 | 0 of 0 | 0 of 1 | 0 of 0 | 0 of 0 |\n")
+
+
+def test_table_keeps_what_was_measured() -> None:
+    """A run replaces the fields of what it ran; others keep theirs, or say that they have none."""
+    one, two, three = FAULTS[:3]
+    first = {one.name: {"core": Verdict(True, 4)}, two.name: {"core": Verdict(False, 9)}}
+    before = markdown(FAULTS[:3], tuple(TOOLS), first)
+    none = [UNMEASURED] * 3
+    assert {
+        one.name: [*none, "4 tests", "", ""],
+        two.name: [*none, "—", "", ""],
+        three.name: [*none, UNMEASURED, "", ""],
+    } == measured(before)
+    assert before.endswith("| 0 of 0 | 0 of 0 | 0 of 0 | 1 of 2 | 0 of 0 | 0 of 0 |\n")
+    left = missing(FAULTS[:3], before)
+    assert {("core", three.name)} == {each for each in left if each[0] == "core"}
+    assert 10 == len(left)
+    second = {two.name: {"histories": Verdict(True, 1), "core": Verdict(True, 2)}}
+    after = measured(markdown(FAULTS[:3], tuple(TOOLS), second, before))
+    assert [*none, "4 tests", "", ""] == after[one.name]
+    assert ["1 step", *none[:2], "2 tests", "", ""] == after[two.name]
 
 
 def test_general_mutants() -> None:
@@ -112,13 +143,3 @@ def test_every_explanation_is_of_a_mutant(module: str) -> None:
     explained = list(EQUIVALENT[module])
     names = [each.name for each in faults_of(f"core.{module}")]
     assert explained == [name for name in names if name in explained]
-
-
-def test_page_counts_every_mutant() -> None:
-    """The page has a row for every module of the core: what does not survive is killed."""
-    rows = []
-    for module in core_modules():
-        mutants, equal = len(faults_of(f"core.{module}")) - 1, len(EQUIVALENT.get(module, {}))
-        rows.append(f"| `{module}` | {mutants} | {mutants - equal} | {equal} |")
-    page = PAGE.read_text(encoding="utf-8").splitlines()
-    assert rows == [line for line in page if line.startswith("| `_")]

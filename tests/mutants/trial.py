@@ -137,8 +137,13 @@ class Trial:
         self._unit_tests(*UNIT_TESTS)
 
     def actors(self) -> None:
-        """Run the tests of the actors on asyncio; counts tests."""
-        self._unit_tests("tests/actors", "-k", "not uvloop and not trio")
+        """Run the tests of the journal, then those of the actors and below, on asyncio."""
+        folders = ("tests/journal", "tests/actors", "tests/linux")
+        self._unit_tests(*folders, "-k", "not uvloop and not trio")
+
+    def service(self) -> None:
+        """Run the tests of the service, on asyncio; counts tests."""
+        self._unit_tests("tests/service", "-k", "not uvloop and not trio")
 
     def _unit_tests(self, *options: str) -> None:
         import pytest
@@ -165,11 +170,14 @@ TOOLS: Final[dict[str, Callable[[Trial], None]]] = {
     "schedules": Trial.schedules,
     "core": Trial.core,
     "actors": Trial.actors,
+    "service": Trial.service,
 }
 
 
 def sees(tool: str, fault: Fault) -> bool:
-    """Whether a tool runs what a fault is in; the schedules run all of it."""
+    """Whether a tool runs what a fault is in; the schedules run all of it but the service."""
+    if tool == "service" or fault.in_service:
+        return tool == "service" and fault.in_service
     return tool == "schedules" or fault.in_core == (tool != "actors")
 
 

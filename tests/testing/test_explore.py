@@ -4,19 +4,25 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
-from ioasid.actors import open_allocator
+from ioasid.actors import Decision, open_allocator
 from ioasid.actors._allocator import AllocatorActor
-from ioasid.core import AllocatorClosed, UnknownSet
+from ioasid.core import AllocSet, InvalidArgument, Tick, UnknownSet
 from ioasid.core._notifier import Notifier
+from ioasid.core._set_handlers import SetHandlers
+from ioasid.recorder import Decided, read
 from ioasid.testing import (
     SCENARIOS,
     Backend,
+    CheckedAllocator,
     InvariantViolated,
     Leaked,
     Run,
@@ -44,6 +50,16 @@ def failing(call: Callable[[], object]) -> ScheduleFailed:
     return caught.value
 
 
+def test_a_failure_comes_with_its_recording(tmp_path: Path) -> None:
+    """What is recorded is the shortest schedule that fails, request by request."""
+    path = tmp_path / "failed.jsonl"
+    failure = failing(lambda: explore(guest_with_a_mirror, range(60), record=path))
+    recorded = [each.request for each in read(path).lines if isinstance(each, Decided)]
+    assert [line.request for line in failure.shortest.history] == [
+        each for each in recorded if type(each) is not Tick
+    ]
+
+
 @both
 def test_one_seed_is_one_history(backend: Backend) -> None:
     """The same seed gives the same history to the letter, and so do its picks alone."""
@@ -66,9 +82,9 @@ def test_seeds_differ(backend: Backend) -> None:
 def test_a_seed_is_the_same_in_every_process() -> None:
     """The order of sets, which differs from process to process, changes no schedule."""
     program = (
-        "import zlib; from ioasid.testing import SCENARIOS, replay\n"
-        "scenario = SCENARIOS['guest_crashes_with_dma_in_flight'][0]\n"
-        "print([zlib.crc32(replay(scenario, seed).text.encode()) for seed in range(3)])"
+        "from ioasid.testing import SCENARIOS, explore\n"
+        "for scenario, leaks in SCENARIOS.values():\n"
+        "    print(explore(scenario, range(3), leaks=leaks))"
     )
     printed = {
         subprocess.run(
@@ -81,6 +97,76 @@ def test_a_seed_is_the_same_in_every_process() -> None:
         for hashes in ("1", "2")
     }
     assert 1 == len(printed)
+    assert len(SCENARIOS) == len(printed.pop().splitlines())
+
+
+def test_a_digest_stands_for_a_history() -> None:
+    """It is equal for equal ones, and differs where they do."""
+    scenario = shipped("resync_races_free")
+    one, other = replay(scenario, 1), replay(scenario, 2)
+    assert one.digest == replay(scenario, 1).digest != other.digest
+    assert explore(scenario, (1, 2)).digest == explore(scenario, (1, 2)).digest
+    assert explore(scenario, (1, 2)).digest != explore(scenario, (2, 1)).digest
+
+
+@pytest.mark.slow
+def test_any_number_of_workers_finds_the_same() -> None:
+    """On none, on processes and on threads, in whatever parts: the same, and the same failure."""
+    holds = shipped("a_vm_moves_while_its_guest_works")
+    seen: list[int] = []
+    alone = explore(holds, range(10))
+    with ProcessPoolExecutor(2) as processes, ThreadPoolExecutor(2) as threads:
+        for pool, chunk in ((processes, 3), (processes, 1), (threads, 4)):
+            explored = explore(holds, range(10), executor=pool, chunk=chunk, progress=seen.append)
+            assert alone == explored
+        assert [3, 6, 9, 10, *range(1, 11), 4, 8, 10] == seen
+        first = failing(lambda: explore(guest_with_a_mirror, range(60)))
+        for pool, chunk in ((processes, 2), (threads, 60)):
+            failure = failing(
+                lambda: explore(guest_with_a_mirror, range(60), executor=pool, chunk=chunk)  # noqa: B023
+            )
+            assert str(first) == str(failure)
+            assert (first.found.digest, first.shortest.digest) == (
+                failure.found.digest,
+                failure.shortest.digest,
+            )
+
+
+async def nothing() -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("call", [explore, replay])
+@pytest.mark.parametrize("scenario", [None, 7, "nothing"])
+def test_a_scenario_that_cannot_be_called_is_refused(
+    call: Callable[..., object], scenario: Any
+) -> None:
+    """It is an argument error, and no schedule that fails."""
+    with pytest.raises(InvalidArgument, match="scenario"):
+        call(scenario)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("chunk", 0), ("chunk", True), ("chunk", "9"), ("executor", 2), ("executor", Executor)],
+)
+def test_arguments_that_are_none_are_refused(name: str, value: Any) -> None:
+    """By name, before anything runs."""
+    with pytest.raises(InvalidArgument, match=name):
+        explore(nothing, **{name: value})
+
+
+def test_what_fails_once_alone_is_said_to() -> None:
+    """A scenario that does not follow from its seed alone is told apart."""
+    left = [True]
+
+    async def careless() -> None:
+        if left:
+            left.pop()
+            raise ValueError
+
+    failure = failing(lambda: explore(careless, range(1)))
+    assert "not all of it follows from the seed" in failure.found.failure
 
 
 def test_a_leaked_reference_is_found() -> None:
@@ -134,9 +220,9 @@ def test_a_reply_lost_at_shutdown_is_found(
     """An allocator that leaves a request unanswered leaves the scenario stuck, and says who."""
     close = AllocatorActor._close
 
-    def careless(self: AllocatorActor, batch: list[Any]) -> None:
+    def careless(self: AllocatorActor) -> None:
         self._waiting.clear()
-        close(self, batch)
+        close(self)
 
     monkeypatch.setattr(AllocatorActor, "_close", careless)
     scenario = shipped("shutdown_under_load")
@@ -166,7 +252,7 @@ def test_stuck(backend: Backend) -> None:
         run = replay(scenario, 1, backend=backend)
         assert "Stuck" == run.kind
         assert scenario.__name__ in run.failure
-    run = replay(waiting, 1, backend=backend, patience=10)
+    run = replay(waiting, 1, backend=backend, stuck_after=10)
     assert "Stuck" == run.kind
 
 
@@ -210,13 +296,20 @@ def test_leaks_may_be_allowed() -> None:
     assert "" == replay(leaving, leaks=False).failure
 
 
+def test_a_loop_that_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another event loop is refused at the door, and so is trio where it is not installed."""
+    scenario = shipped("resync_races_free")
+    for call in (explore, replay):
+        with pytest.raises(InvalidArgument, match="'asyncio' or 'trio'"):
+            call(scenario, backend="curio")  # type: ignore[arg-type]
+    monkeypatch.setattr("ioasid.testing._explore.find_spec", lambda name: None)
+    with pytest.raises(InvalidArgument, match="install trio"):
+        explore(scenario, range(1), backend="trio")
+
+
 def test_progress() -> None:
     """Whoever shows progress is called after every schedule."""
     seen: list[int] = []
-
-    async def nothing() -> None:
-        pass
-
     explored = explore(nothing, range(3), progress=seen.append)
     assert [1, 2, 3] == seen
     assert (3, 1, 0) == (explored.schedules, explored.distinct, explored.requests)
@@ -229,13 +322,37 @@ def test_shrinking_is_bounded() -> None:
     assert 0 == failure.tried
 
 
-def test_the_core_comes_back() -> None:
-    """After an exploration, an allocator is opened as before: with the core itself."""
-    explore(shipped("quota_adjusted_under_load"), range(1))
+def test_nobody_looks_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an exploration, an allocator that is opened is watched by nobody."""
+    seen: list[Decision] = []
+    see = CheckedAllocator.see
 
-    async def look() -> str:
+    def note(self: CheckedAllocator, decision: Decision) -> None:
+        seen.append(decision)
+        see(self, decision)
+
+    monkeypatch.setattr(CheckedAllocator, "see", note)
+    explored = explore(shipped("quota_adjusted_under_load"), range(1))
+    assert explored.requests <= len(seen)
+    seen.clear()
+
+    async def ask() -> None:
         async with open_allocator(capacity=4) as allocator:
-            return type(allocator._actor.core).__name__
+            await allocator.alloc_set("vm-1", 2)
 
-    assert "Allocator" == anyio.run(look)
-    assert issubclass(AllocatorClosed, Exception)
+    anyio.run(ask)
+    assert [] == seen
+
+
+def test_a_decision_by_more_than_the_state_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An allocator that decides the same request in the same state differently is found."""
+    alloc_set = SetHandlers.alloc_set
+    calls = count()
+
+    def moody(self: SetHandlers, holder: Any, request: AllocSet) -> Any:
+        quota = None if request.quota is None else request.quota - next(calls) % 2
+        return alloc_set(self, holder, replace(request, quota=quota))
+
+    monkeypatch.setattr(SetHandlers, "alloc_set", moody)
+    failure = failing(lambda: explore(shipped("quota_adjusted_under_load"), range(1)))
+    assert "decided differently" in failure.found.failure

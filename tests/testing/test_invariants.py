@@ -21,8 +21,10 @@ from ioasid.core import (
     Priority,
     Subscribe,
     SuspendSession,
+    TokenType,
 )
-from ioasid.core._records import Tables
+from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._tables import Tables
 from ioasid.testing import InvariantViolated, check_state, nothing_leaks, unchanged
 
 BINDINGS = frozenset((EventKind.BIND, EventKind.UNBIND, EventKind.FREE))
@@ -67,7 +69,8 @@ def exceed(tables: Tables) -> None:
 
 def own_twice(tables: Tables) -> None:
     """Count an ID of the set as free."""
-    tables.space.release(3, 1 << 3, {0: 1 << 3})
+    other = IoasidSet(0, None, TokenType.NULL, 1, allocated=1, members={0: 1 << 3})
+    tables.space.release(other, 3, 1 << 3)
 
 
 def recycle(tables: Tables) -> None:
@@ -112,7 +115,7 @@ def leave_undecided(tables: Tables) -> None:
 
 def miscount(tables: Tables) -> None:
     """Count one ID in quarantine too many."""
-    tables.free_pending += 1
+    tables.quarantine[99] = tables.sets[0].records[1]
 
 
 @pytest.mark.parametrize(

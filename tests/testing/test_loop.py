@@ -20,7 +20,7 @@ def run(
     """Run a coroutine on a loop of its own."""
 
     def new_loop() -> SeededLoop:
-        loops.append(SeededLoop(Picker(seed), give_up, patience=100, max_steps=max_steps))
+        loops.append(SeededLoop(Picker(seed), give_up, stuck_after=100, max_steps=max_steps))
         return loops[-1]
 
     async def call() -> None:
@@ -87,8 +87,8 @@ def test_stuck_without_a_timer() -> None:
         run(main)
 
 
-def test_stuck_beyond_its_patience() -> None:
-    """A timer further away than its patience changes nothing."""
+def test_stuck_before_a_far_timer() -> None:
+    """A timer further away than it waits changes nothing."""
     with pytest.raises(Stuck, match="nobody can go on"):
         run(lambda: asyncio.sleep(101))
 
@@ -101,7 +101,7 @@ def test_who_is_stuck_may_be_helped_later() -> None:
         helped.append(reason)
         waited.get_loop().call_later(50, waited.set_result, None)
 
-    loop = SeededLoop(Picker(None), help_later, patience=100)
+    loop = SeededLoop(Picker(None), help_later, stuck_after=100)
     waited = loop.create_future()
     try:
         loop.run_until_complete(waited)

@@ -111,6 +111,23 @@ def test_a_wrong_withdrawal() -> None:
         observer.withdraw(None)
 
 
+def test_what_is_taken_out_of_turn_is_learned_in_turn() -> None:
+    """Who acknowledges the end of a life first knows what came before, and hears it once."""
+    observer = told(event(1, EventKind.ALLOC))
+    for each in (event(2, EventKind.BIND, 5), event(3, EventKind.FREE, 5)):
+        observer.deliver(each)
+    observer.take_out_of_turn(observer.queue[1])
+    observer.acknowledge(3)
+    assert {2} == observer.unacknowledged()
+    observer.take()
+    observer.acknowledge(2)
+    assert {1: frozenset({"free pending"})} == observer.known
+    observer.deliver(event(6, EventKind.BIND, 7))
+    observer.deliver(event(7, EventKind.FREE, 7))
+    with pytest.raises(InvariantViolated, match="come in order"):
+        observer.take_out_of_turn(observer.queue[1])
+
+
 def test_what_is_used_needs_a_reference() -> None:
     """A holding subscriber uses an ID from its BIND to the acknowledgement of its end."""
     terms = Subscribe(kinds=BINDINGS, hold=True)
@@ -140,14 +157,14 @@ def test_an_event_ahead_of_a_higher_tier() -> None:
     """An event at a lower tier that a higher one has not acknowledged breaks invariant 6."""
     observers = two_tiers()
     bind = event(1, EventKind.BIND, 5)
-    observers.carry_out([Deliver(1, bind)])
+    observers.carry_out([Deliver((1,), bind)])
     with pytest.raises(InvariantViolated) as caught:
-        observers.carry_out([Deliver(2, bind)])
+        observers.carry_out([Deliver((2,), bind)])
     assert 6 == caught.value.number
     observers.present[1].take()
     observers.present[1].acknowledge(1)
     observers.present[1].hand = None
-    observers.carry_out([Deliver(2, bind)])
+    observers.carry_out([Deliver((2,), bind)])
 
 
 def test_a_resync_ahead_of_a_higher_tier() -> None:
@@ -155,16 +172,16 @@ def test_a_resync_ahead_of_a_higher_tier() -> None:
     observers = two_tiers()
     bind = event(1, EventKind.BIND, 5)
     observers.bound(bind)
-    observers.carry_out([Deliver(1, bind)])
+    observers.carry_out([Deliver((1,), bind)])
     live = LiveIoasid(1, 0, "vm-1", IoasidState.ACTIVE, 5, None)
     with pytest.raises(InvariantViolated) as caught:
-        observers.carry_out([Deliver(2, Resync(2, (live,)))])
+        observers.carry_out([Deliver((2,), Resync(2, (live,)))])
     assert 6 == caught.value.number
 
 
 def test_withdrawals_reach_their_observer() -> None:
     """A withdrawal is carried out on its own subscriber."""
     observers = two_tiers()
-    observers.carry_out([Deliver(1, event(1, EventKind.BIND, 5)), Withdraw(1, 1)])
+    observers.carry_out([Deliver((1,), event(1, EventKind.BIND, 5)), Withdraw(1, 1)])
     assert observers.present[1].lags
     assert not observers.present[2].lags

@@ -13,4 +13,4 @@ def test_scenarios_hold(name: str, backend: Backend, count: int) -> None:
     scenario, leaks = SCENARIOS[name]
     explored = explore(scenario, range(count), backend=backend, leaks=leaks)
     assert count == explored.schedules
-    assert explored.distinct > count // 2
+    assert explored.distinct >= count // 2

@@ -34,7 +34,7 @@ def test_order() -> None:
 
 
 def test_time_is_virtual() -> None:
-    """The clock jumps to the next deadline, and to no further than its patience."""
+    """The clock jumps to the next deadline, and no further than it is told to."""
     stuck: list[str] = []
 
     async def main() -> None:

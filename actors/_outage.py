@@ -1,0 +1,99 @@
+"""A journal that can't be written: what may go on meanwhile, and what is kept until it can be."""
+
+import logging
+from collections.abc import Callable
+
+from ioasid.actors._commit import Answers
+from ioasid.actors._durable import Keeper
+from ioasid.actors._envelope import Envelope
+from ioasid.actors._reply import Reply, reply_factory
+from ioasid.core import Continue, NotCommitted, Request, error_of, refusal_of
+
+__all__: list[str] = []
+
+logger = logging.getLogger("ioasid")
+
+
+class Outage:
+    """Whether a journal can be written at the moment, and what waits for that.
+
+    Who only looks is answered. Who asks for a change is refused. What nobody waits for (an
+    acknowledgement, the end of a session) is kept, and decided when it can be written again.
+    """
+
+    def __init__(self, keeper: Keeper | None) -> None:
+        self._keeper = keeper
+        self._new_reply = reply_factory()
+        self._failure: NotCommitted | None = None
+        self._over: Reply[None] | None = None
+        self.kept: list[Envelope] = []
+        """What nobody waits for, in order."""
+
+    @property
+    def lasts(self) -> bool:
+        """Whether nothing can be committed."""
+        return self._failure is not None
+
+    def begin(self, error: NotCommitted) -> None:
+        """Note that something could not be committed; nothing is decided until `is_back`."""
+        self._failure = error
+        self._over = self._new_reply()
+        logger.error("%s; what only looks goes on", error)
+
+    def is_back(self) -> None:
+        """Note that the state is that of the last commit again."""
+        assert self._over is not None
+        self._over.set_result(None)
+        self._over = None
+
+    async def go_on(
+        self, taken: list[Envelope], changes: Callable[[Request], bool]
+    ) -> list[Envelope]:
+        """Return what to decide: what was taken, behind what was kept if it can be written again.
+
+        Waits until the state is that of the last commit. It is tried only for what `changes`
+        something.
+        """
+        if self._over is not None:
+            await self._over
+        if self._failure is None or not (self.kept or any(changes(each.request) for each in taken)):
+            return taken
+        assert self._keeper is not None
+        try:
+            await self._keeper.retry()
+        except NotCommitted as error:
+            self._failure = error
+            return taken
+        logger.warning("the journal can be written again; all goes on")
+        self._failure = None
+        kept, self.kept = self.kept, []
+        return kept + taken
+
+    def admit(
+        self, taken: list[Envelope], changes: Callable[[Request], bool], answers: Answers
+    ) -> list[Envelope]:
+        """Return who may be decided meanwhile; the others are refused, or kept."""
+        if self._failure is None:
+            return taken
+        admitted = []
+        for envelope in taken:
+            reply = envelope.reply
+            if not changes(envelope.request):
+                admitted.append(envelope)
+            elif reply is None:
+                self.kept.append(envelope)
+            elif not reply.done():
+                # One for each: whoever raises it adds to its traceback.
+                answers.append((reply, error_of(refusal_of(self._failure)), envelope))
+        return admitted
+
+    def end(self) -> None:
+        """Say what is lost, if the allocator ends meanwhile."""
+        # What is done in parts goes on in the next process.
+        lost = [each for each in self.kept if type(each.request) is not Continue]
+        if lost:
+            logger.error(
+                "the allocator ends without its journal: %d acknowledgements and ends of sessions "
+                "are lost, so whoever they are of comes back as if it had crashed",
+                len(lost),
+            )

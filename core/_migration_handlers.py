@@ -1,0 +1,222 @@
+"""The requests that move a set to another host: its spids stay, its IDs change.
+
+        source:  ACTIVE ──freeze──▶ FROZEN ──free──▶ absent
+                    ▲──────thaw───────┘
+        target:  absent ──import──▶ INCOMING ──activate──▶ ACTIVE
+                    ▲──────free───────┘
+
+A set that is FROZEN or INCOMING keeps its spids and has no bindings: to its subscribers the
+freeze is the end of every binding, UNBIND, and a thaw or activation its beginning, BIND. Nobody
+has to know what a migration is. (docs/explanation.md, Migration)
+"""
+
+from typing import Any
+
+from ioasid.core import _check
+from ioasid.core._answers import Answer, Frozen, Imported
+from ioasid.core._budget import affordable
+from ioasid.core._errors import (
+    RangeFull,
+    SetFreePending,
+    SetFrozen,
+    SetNotFrozen,
+    TokenInUse,
+    WouldDeadlock,
+)
+from ioasid.core._exports import ExportedIoasid, SetExport, check_export
+from ioasid.core._freezes import answer_when_stopped, call_off, running
+from ioasid.core._handlers import DONE, Handlers, Outcome
+from ioasid.core._holders import Holder
+from ioasid.core._ioasid_records import Record
+from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._requests import ActivateSet, ExportSet, FreezeSet, ImportSet, ThawSet
+from ioasid.core._routes import DEVICE_TIER
+from ioasid.core._set_handlers import add_set
+from ioasid.core._space import MASK, SHIFT, ones, ranges_of, words
+from ioasid.core._terms import (
+    ALLOC,
+    BIND,
+    SET_FREE_PENDING,
+    UNBIND,
+    EventKind,
+    IoasidRange,
+    SetState,
+)
+from ioasid.core._work import Freeing
+
+__all__: list[str] = []
+
+
+class MigrationHandlers(Handlers):
+    """The handlers of migration."""
+
+    # -- the source ---------------------------------------------------------------------------
+
+    def freeze_set(self, holder: Holder, request: FreezeSet) -> Outcome:
+        """End every binding of a set, and keep its spids."""
+        wait = _check.flag(request.wait, "wait")
+        owner = self._movable(request.sid)
+        if owner.state is SetState.INCOMING:
+            raise SetFrozen(owner.sid, owner.state)
+        bound = [
+            record
+            for _, record in sorted(owner.records.items())
+            if record.binding is not None and not record.free_pending
+        ]
+        if wait:
+            self._refuse_own(holder, owner, bound)
+        self._turn(owner, SetState.FROZEN)
+        for record in bound:
+            self._notifier.stage(record, UNBIND, record.spid, None)
+            record.binding = None
+            self._note_ioasid(owner, record.ioasid)
+        return self._when_settled(self._frozen, owner, wait)
+
+    def _frozen(self, owner: IoasidSet, wait: bool) -> Answer:
+        pending = running(self._notifier, owner)
+        if wait:
+            return answer_when_stopped(self._tables, owner, pending)
+        return Frozen(owner.sid, not pending)
+
+    def _refuse_own(self, holder: Holder, owner: IoasidSet, bound: list[Record]) -> None:
+        # Whoever would wait for what it has to acknowledge itself.
+        def acknowledges(kind: EventKind, reach: int) -> bool:
+            told = self._notifier.route(owner, kind).tiers[reach + 1 : DEVICE_TIER + 1]
+            return any(each.holder is holder for tier in told for each in tier.values())
+
+        def refuse(ioasid: int, kind: EventKind) -> None:
+            reason = f"it has to acknowledge the {kind} itself"
+            raise WouldDeadlock(holder.name, ioasid, reason)
+
+        if bound and acknowledges(UNBIND, -1):
+            refuse(bound[0].ioasid, UNBIND)
+        for ioasid, record in sorted(running(self._notifier, owner).items()):
+            for stage in record.chain:
+                event = stage.event
+                waits = (
+                    each
+                    for each in stage.waiting.values()
+                    if each.tier <= DEVICE_TIER and event.seq not in each.dealt
+                )
+                if stage.ends_binding and (
+                    any(each.holder is holder for each in waits)
+                    or acknowledges(event.kind, stage.reach)
+                ):
+                    refuse(ioasid, event.kind)
+
+    def thaw_set(self, _: Holder, request: ThawSet) -> Answer:
+        """Begin every binding of a set again."""
+        owner = self._movable(request.sid)
+        if owner.state is SetState.INCOMING:
+            raise SetFrozen(owner.sid, owner.state)
+        self._bind_all(owner)
+        call_off(self._tables, owner)
+        return DONE
+
+    def export_set(self, _: Holder, request: ExportSet) -> Answer:
+        """Look up all that a target has to know of a set."""
+        owner = self._set(request.sid)
+        ran = len(running(self._notifier, owner))
+        if owner.state is not SetState.FROZEN or ran:
+            raise SetNotFrozen(owner.sid, owner.state, ran)
+        records = owner.records
+        freed: dict[int, int] = {}
+        for ioasid, record in records.items():
+            if record.free_pending:
+                freed[ioasid >> SHIFT] = freed.get(ioasid >> SHIFT, 0) | 1 << (ioasid & MASK)
+        for item in self._tables.work:
+            # What a part of a free that is to come takes goes as well.
+            if type(item) is Freeing and item.owner is owner:
+                for base, word in item.chosen:
+                    for bit in ones(word & owner.members.get(base >> SHIFT, 0)):
+                        if self._tables.space.generation(base + bit) <= item.until:
+                            freed[base >> SHIFT] = freed.get(base >> SHIFT, 0) | 1 << bit
+        left = ((base, word & ~freed.get(base >> SHIFT, 0)) for base, word in owner.words())
+        return SetExport(
+            owner.token,
+            owner.token_type,
+            owner.quota,
+            tuple(IoasidRange(*each) for each in ranges_of(left)),
+            tuple(
+                ExportedIoasid(ioasid, record.spid, record.data)
+                for ioasid, record in sorted(records.items())
+                if not freed.get(ioasid >> SHIFT, 0) >> (ioasid & MASK) & 1
+                and (record.spid, record.data) != (None, None)
+            ),
+        )
+
+    # -- the target ---------------------------------------------------------------------------
+
+    def import_set(self, _: Holder, request: ImportSet) -> Answer:
+        """Make a set of what was exported, with IDs of this host, all or none."""
+        tables = self._tables
+        given, ioasids = request.export, check_export(request.export)
+        last = tables.capacity - 1
+        low, high = self._range(request.min, last if request.max is None else request.max)
+        group = self._group_or_none(request.group, "group")
+        if given.token is not None and given.token in tables.tokens:
+            raise TokenInUse(given.token, tables.tokens[given.token])
+        affordable(tables, group, given.quota)
+        count = len(ioasids)
+        ranges = tables.space.next_ranges(count, low, high) if count else []
+        if ranges is None:
+            raise RangeFull(low, high, count)
+        owner = add_set(
+            tables, given.token, given.token_type, given.quota, group, state=SetState.INCOMING
+        )
+        generation = tables.generation = tables.generation + bool(count)
+        for number, gained in words(ranges):
+            tables.space.take_word(number, gained, owner, generation)
+        taken = [ioasid for first, end in ranges for ioasid in range(first, end + 1)]
+        if tables.changes is not None:
+            for first, end in ranges:
+                tables.changes.take(owner.sid, first, end)
+        here = dict(zip(ioasids, taken, strict=True))
+        for each in given.ioasids:
+            record = owner.record(here[each.ioasid])
+            record.spid, record.data = each.spid, each.data
+            owner.with_data += each.data is not None
+            if each.spid is not None:
+                owner.spids[each.spid] = record.ioasid
+            self._note_ioasid(owner, record.ioasid)
+        for ioasid in taken:
+            present = owner.records.get(ioasid)
+            data = None if present is None else present.data
+            self._notifier.tell_all(owner, ALLOC, ioasid, generation, None, data)
+        return Imported(owner.sid, tuple(IoasidRange(*each) for each in ranges), generation)
+
+    def activate_set(self, _: Holder, request: ActivateSet) -> Answer:
+        """Begin every binding of a set that came from elsewhere."""
+        owner = self._movable(request.sid)
+        if owner.state is SetState.FROZEN:
+            raise SetFrozen(owner.sid, owner.state)
+        self._bind_all(owner)
+        return DONE
+
+    # -- both ---------------------------------------------------------------------------------
+
+    def _movable(self, sid: Any) -> IoasidSet:
+        owner = self._set(sid)
+        if owner.system:
+            _check.refuse("sid", owner.sid, "a set that is not the system's: that stays here")
+        if owner.state is SET_FREE_PENDING:
+            raise SetFreePending(owner.sid)
+        return owner
+
+    def _turn(self, owner: IoasidSet, state: SetState) -> None:
+        owner.state = state
+        if self._tables.changes is not None:
+            self._tables.changes.sids.add(owner.sid)
+
+    def _bind_all(self, owner: IoasidSet) -> None:
+        unbound = [
+            record
+            for _, record in sorted(owner.records.items())
+            if record.spid is not None and record.binding is None and not record.free_pending
+        ]
+        for record in unbound:
+            self._refuse_too_many(owner, record.ioasid)
+        self._turn(owner, SetState.ACTIVE)
+        for record in unbound:
+            record.binding = self._notifier.stage(record, BIND, record.spid, None)
+            self._note_ioasid(owner, record.ioasid)

@@ -1,0 +1,93 @@
+"""Work: what is left to do of requests that would keep everybody else waiting.
+
+A request that concerns many IDs does a part at once, as many as `Tables.part` says. What is left of
+it is a piece of work, which the requests after it (`Continue`, of whoever drives the allocator) do
+part by part, the oldest piece first. Between two parts the state is one that smaller requests might
+have left, so everything else goes on as ever. (docs/explanation.md, Parts)
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from attrs import define, field
+
+from ioasid.core._answers import Answer
+from ioasid.core._events import LiveIoasid, LiveRange
+from ioasid.core._holders import Holder
+from ioasid.core._ioasid_records import Waiter
+from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._subscriptions import Subscription
+
+__all__: list[str] = []
+
+
+@define(eq=False)
+class Freeing:
+    """IDs of a set to free: those that were there when it was asked, and no later lives."""
+
+    owner: IoasidSet
+    chosen: list[tuple[int, int]]
+    """Descending, as (the ID of a word's first bit, the word)."""
+    until: int
+    """The last generation that is meant."""
+    answer: Callable[[], Answer] | None = None
+    """Makes the answer, when all of them are freed; there is none after a restore."""
+    wait: bool = False
+    """Whether that comes when they are reclaimed."""
+    waiter: Waiter | None = None
+    """Who waits for the reclaim, if not all was freed at once."""
+    ticket: int | None = None
+    """Who waits for the answer."""
+    fresh: bool = True
+    """Whether no part of it is done."""
+    finished: bool = False
+
+
+@define(eq=False)
+class LettingGo:
+    """What a subscriber has dealt with: events to acknowledge, grants to drop."""
+
+    subscription: Subscription
+    order: list[int] | None = None
+    """The events by seq, descending; `None` if more of them came."""
+
+
+@define(eq=False)
+class Leaving:
+    """A holder that is gone: its references to drop, and what its subscriptions let go of."""
+
+    holder: Holder
+    order: list[int] | None = None
+    """The IDs, descending."""
+    tickets: list[int] = field(factory=list)
+    """Who waits until it is gone."""
+    finished: bool = False
+
+
+@define(eq=False)
+class LookingAgain:
+    """The events under way, when who is told of them has changed."""
+
+    word: int | None = 0
+    """The number of the word of the ID space that comes next; `None` when it is done."""
+
+
+@define(eq=False)
+class Relisting:
+    """A Resync that is being made: what its subscriber is shown of the IDs before a place.
+
+    That is always what there is now. Sets are listed by number, and the IDs of each ascending.
+    """
+
+    subscription: Subscription
+    sid: int = 0
+    """The set that is being listed: all before it are."""
+    ioasid: int = 0
+    """Its ID that comes next."""
+    ioasids: list[LiveIoasid] = field(factory=list)
+    ranges: list[LiveRange] = field(factory=list)
+    finished: bool = False
+    """Whether it was delivered, or nobody wants it any more."""
+
+
+Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting

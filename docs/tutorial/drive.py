@@ -1,0 +1,24 @@
+"""Drives dma0 in a process of its own: `python drive.py SOCKET`."""
+
+import sys
+
+import anyio
+from safe_copier import SafeCopier
+
+from ioasid.service import connect_allocator
+
+
+async def drive(path: str) -> None:
+    """Connect to the service and serve until the driver has left."""
+    async with (
+        connect_allocator(path, holder="copiers") as allocator,
+        anyio.create_task_group() as tasks,
+    ):
+        driver = SafeCopier("dma0")
+        await tasks.start(driver.run, allocator)
+        print("dma0 is served", flush=True)
+        await driver.ended.wait()
+
+
+if __name__ == "__main__":
+    anyio.run(drive, sys.argv[1])

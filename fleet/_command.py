@@ -1,0 +1,292 @@
+"""`ioasid fleet`: where VMs run, moving them, and what tenants may have on all hosts.
+
+It ends with the status that any command of `ioasid` ends with; 5 says that the store, or a host
+that is needed, does not answer. What was begun stands then, for `finish` or `abort`.
+"""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Final, TypeVar
+
+import anyio
+import click
+import msgspec
+from attrs import frozen
+
+from ioasid.core import InvalidArgument, IoasidError
+from ioasid.fleet._coordinator import Coordinator, decode_record
+from ioasid.fleet._errors import HostUnreachable, StoreUnavailable
+from ioasid.fleet._etcd import open_store
+from ioasid.fleet._hosts import HostRecord, alive_hosts
+from ioasid.fleet._line import StoreLine
+from ioasid.fleet._member import member
+from ioasid.fleet._protocol import Phase, VmRecord
+from ioasid.fleet._store import Changed, Store
+from ioasid.fleet._tenants import Tenants
+from ioasid.service._caller import NO_SERVICE, Caller, Command, fail
+from ioasid.service._command import main as run
+from ioasid.service._plain import plain
+
+__all__: list[str] = []
+
+T = TypeVar("T")
+
+DEFAULT: Final = "http://127.0.0.1:2379"
+
+
+@frozen
+class _Fleet:
+    """How a command reaches the store, and how it shows what it finds."""
+
+    url: str
+    caller: Caller
+
+    def run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
+        """Run one command."""
+        try:
+            return anyio.run(self._run, ask)
+        except (StoreUnavailable, HostUnreachable) as error:
+            click.echo(f"ioasid: {error}", err=True)
+            sys.exit(NO_SERVICE)
+        except IoasidError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            sys.exit(0)
+
+    async def _run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
+        async with open_store(self.url) as store:
+            return await ask(store)
+
+    def coordinate(self, ask: Callable[[Coordinator], Awaitable[T]]) -> T:
+        """Run one command of a coordinator."""
+
+        async def run(store: Store) -> T:
+            return await ask(Coordinator(store, partial(StoreLine, store)))
+
+        return self.run(run)
+
+    def show(self, found: Any, *columns: str) -> None:
+        """Show one record or a list of them."""
+        self.caller.show(found, *columns)
+
+
+@click.group()
+@click.option(
+    "--fleet",
+    "url",
+    default=DEFAULT,
+    envvar="IOASID_FLEET",
+    show_default=True,
+    help="The store of the fleet, an etcd.",
+)
+@click.pass_context
+def fleet(context: click.Context, url: str) -> None:
+    """See and steer many hosts: where a VM runs, moving it, tenants' limits over all of them."""
+    context.obj = _Fleet(url, context.obj)
+
+
+class _Host(msgspec.Struct, frozen=True):
+    host: str
+    alive: bool
+    vms: int
+    capacity: int | None
+    available: int | None
+    active: int | None
+
+
+@fleet.command(cls=Command)
+@click.pass_obj
+def hosts(fleet: _Fleet) -> None:
+    """List the hosts: those that are alive, and those that VMs are said to be at.
+
+    One that is not alive may still run what it ran: its agent does not answer, that is all.
+    """
+
+    async def ask(store: Store) -> list[_Host]:
+        alive = {each.host: each for each in await alive_hosts(store)}
+        count = dict.fromkeys(alive, 0)
+        for record in await _records(store):
+            count[record.host] = count.get(record.host, 0) + 1
+        found = []
+        for name in sorted(count):
+            each = alive.get(name, HostRecord(name))
+            figures = each.capacity, each.available, each.active
+            found.append(_Host(name, name in alive, count[name], *figures))
+        return found
+
+    fleet.show(fleet.run(ask), "host", "alive", "vms", "capacity", "available", "active")
+
+
+@fleet.command(cls=Command)
+@click.argument("vm")
+@click.pass_obj
+def where(fleet: _Fleet, vm: str) -> None:
+    """Show where a VM runs, or how far its move is."""
+    fleet.show(fleet.coordinate(lambda each: each.where(vm)), *COLUMNS)
+
+
+COLUMNS: Final = ("vm", "phase", "host", "other", "epoch", "quota", "tenant", "reason")
+
+
+@fleet.command(cls=Command)
+@click.pass_obj
+def moves(fleet: _Fleet) -> None:
+    """List the VMs that move, and how far each is; see `finish` and `abort`."""
+
+    async def ask(store: Store) -> list[VmRecord]:
+        return [each for each in await _records(store) if each.phase is not Phase.OWNED]
+
+    fleet.show(fleet.run(ask), *COLUMNS)
+
+
+@fleet.command(cls=Command)
+@click.argument("vm")
+@click.argument("host")
+@click.pass_obj
+def move(fleet: _Fleet, vm: str, host: str) -> None:
+    """Move a VM to another host; ends when it runs there.
+
+    It is stopped first, and what a device has yet to complete is waited for. Interrupted, it stands
+    as it is: `finish` goes on with it and `abort` takes it back, from anywhere.
+    """
+
+    async def ask(coordinator: Coordinator) -> VmRecord:
+        if host not in {each.host for each in await alive_hosts(coordinator.store)}:
+            raise HostUnreachable(host)
+        await coordinator.move(vm, host)
+        return await coordinator.where(vm)
+
+    fleet.show(fleet.coordinate(ask), *COLUMNS)
+
+
+@fleet.command(cls=Command)
+@click.argument("vm")
+@click.pass_obj
+def finish(fleet: _Fleet, vm: str) -> None:
+    """Go on with a VM's move, whoever began it, until nothing moves."""
+    fleet.show(fleet.coordinate(lambda each: each.finish(vm)), *COLUMNS)
+
+
+@fleet.command(cls=Command)
+@click.argument("vm")
+@click.option("--reason", default="told to", show_default=True)
+@click.pass_obj
+def abort(fleet: _Fleet, vm: str, reason: str) -> None:
+    """Take a VM's move back, unless it is decided already: then it is finished."""
+    fleet.show(fleet.coordinate(lambda each: each.abort(vm, reason)), *COLUMNS)
+
+
+@fleet.command(cls=Command)
+@click.argument("tenant", required=False)
+@click.argument("limit", required=False)
+@click.pass_obj
+def limits(fleet: _Fleet, tenant: str | None, limit: str | None) -> None:
+    """Show what tenants may have on all hosts and have, or set it: a number, or `none`.
+
+    A tenant is a group that is in no other. A VM counts by its quota, and once while it moves; of
+    what was freed, a host lets go after some seconds.
+    """
+
+    async def ask(store: Store) -> Any:
+        tenants = Tenants(store)
+        if tenant is None:
+            return await tenants.all()
+        if limit is None:
+            return await tenants.look(tenant)
+        return await tenants.limit(tenant, _limit(limit))
+
+    fleet.show(fleet.run(ask), "tenant", "limit", "used")
+
+
+def _limit(text: str) -> int | None:
+    if text == "none":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidArgument.of("limit", text, "a number, or none") from None
+
+
+@fleet.command(cls=Command)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@click.pass_obj
+def watch(fleet: _Fleet, count: int | None) -> None:
+    """Show where VMs are, and then what becomes of them and of hosts, as it happens.
+
+    It goes on over restarts of the store, and leaves nothing out.
+    """
+
+    async def ask(store: Store) -> None:
+        left = count
+        found, revision = await store.get("vm/")
+        async with store.watch("", revision + 1) as changes:
+            there = [Changed(key, each.value, each.revision) for key, each in found.items()]
+            async for change in _chained(there, changes):
+                shown = _shown(change.key, change.value)
+                if shown is None:
+                    continue
+                if fleet.caller.is_json:
+                    click.echo(msgspec.json.encode({"revision": change.revision, **shown}))
+                else:
+                    click.echo(f"{change.revision:>8}  {plain(_said(**shown))}")
+                if left is not None:
+                    left -= 1
+                    if not left:
+                        return
+
+    fleet.run(ask)
+
+
+async def _chained(
+    first: Iterable[Changed], then: AsyncIterator[Changed]
+) -> AsyncIterator[Changed]:
+    for each in first:
+        yield each
+    async for each in then:
+        yield each
+
+
+def _shown(key: str, value: bytes | None) -> dict[str, Any] | None:
+    kind, _, name = key.partition("/")
+    match kind, value:
+        case "vm", None:
+            return {"vm": name, "phase": "GONE"}
+        case "vm", bytes() as found:
+            record = decode_record(found)
+            return {
+                "vm": name,
+                "phase": record.phase,
+                "host": record.host,
+                "other": record.other,
+                "reason": record.reason,
+            }
+        case "host", None:
+            return {"host": name, "alive": False}
+        case _:
+            return None
+
+
+def _said(
+    vm: str = "",
+    phase: str = "",
+    host: str | None = None,
+    other: str | None = None,
+    reason: str | None = None,
+    alive: bool = True,
+) -> str:
+    if not alive:
+        return f"host {host} is not alive"
+    facts = [("host", host), ("other", other), ("reason", reason)]
+    told = ", ".join(f"{name} {fact}" for name, fact in facts if fact)
+    return f"{vm}  {phase:<7}  {told}".rstrip()
+
+
+async def _records(store: Store) -> list[VmRecord]:
+    found, _ = await store.get("vm/")
+    return [decode_record(found[key].value) for key in sorted(found)]
+
+
+def main() -> None:
+    """Run the command line of the service, with what a fleet adds to it."""
+    run(fleet, member=member)

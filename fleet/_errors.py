@@ -1,0 +1,151 @@
+"""The errors of the fleet, below `ioasid.core.IoasidError`."""
+
+import errno as _errno
+from typing import Final
+
+from attrs import define
+
+from ioasid.core import Busy, IoasidError, NoSpace, NotFound, Refused
+from ioasid.service._errors import error_from
+
+__all__ = [
+    "HistoryLost",
+    "HostUnreachable",
+    "MoveAborted",
+    "MoveUnderWay",
+    "StaleCommand",
+    "StoreUnavailable",
+    "TenantExhausted",
+    "UnknownVm",
+    "VmElsewhere",
+]
+
+
+@define
+class StaleCommand(IoasidError):
+    """ESTALE: a command of a record that has changed since; who sent it reads the record again.
+
+    `found` is the record's revision now. Nothing was done.
+    """
+
+    errno = _errno.ESTALE
+    template = (
+        "a command for {vm} is of revision {revision}, its record of {found}; read it again, "
+        "somebody else decided"
+    )
+    vm: str
+    revision: int
+    found: int
+
+
+@define
+class HostUnreachable(IoasidError):
+    """EHOSTUNREACH: the agent of a host does not answer: what was asked may have been done or not.
+
+    It says nothing about what the host's hardware does. The move stays as it is, for anybody to
+    finish or abort.
+    """
+
+    errno = _errno.EHOSTUNREACH
+    template = (
+        "the agent of {host!r} does not answer; a move that was begun can be finished or aborted "
+        "when it is back"
+    )
+    host: str
+
+
+@define
+class StoreUnavailable(IoasidError):
+    """EAGAIN: the store does not answer: what was asked of it may have been done or not."""
+
+    errno = _errno.EAGAIN
+    template = "the store does not answer ({reason}); ask again"
+    reason: str
+
+
+@define
+class HistoryLost(IoasidError):
+    """ESTALE: the store has dropped changes that were to be watched, as a compaction does.
+
+    Read what there is, and watch from its revision on.
+    """
+
+    errno = _errno.ESTALE
+    template = "the store has dropped the changes since revision {revision}; read it again"
+    revision: int
+
+
+@define
+class VmElsewhere(IoasidError):
+    """EEXIST: the token belongs to a VM of another host, or to one that moves."""
+
+    errno = _errno.EEXIST
+    template = "{vm} is {phase} at {host}; a token belongs to one VM of the fleet"
+    vm: str
+    phase: str
+    host: str
+
+
+@define
+class TenantExhausted(NoSpace):
+    """ENOSPC: more was asked for than is left of what a tenant may have on all hosts."""
+
+    template = (
+        "{asked} more IOASIDs for {tenant}, which has {used} of the {limit} that it may have on "
+        "all hosts"
+    )
+    tenant: str
+    asked: int
+    used: int
+    limit: int
+
+
+@define
+class UnknownVm(NotFound):
+    """ENOENT: the VM has no record, or is not on the host whose agent was asked."""
+
+    template = "there is no VM {vm!r} {where}"
+    vm: str
+    where: str
+
+
+@define
+class MoveUnderWay(Busy):
+    """EBUSY: the VM is moving already; finish or abort that first."""
+
+    template = "{vm} moves, it is {phase} at {host}; finish or abort that first"
+    vm: str
+    phase: str
+    host: str
+
+
+@define
+class MoveAborted(IoasidError):
+    """ECANCELED: the move was aborted, by whoever it was; the VM runs at `host`, as before."""
+
+    errno = _errno.ECANCELED
+    template = "the move of {vm} was aborted and it runs at {host} as before: {reason}"
+    vm: str
+    host: str
+    reason: str
+
+
+_OWN: Final[dict[str, type[IoasidError]]] = {
+    each.__name__: each
+    for each in (
+        HistoryLost,
+        HostUnreachable,
+        MoveAborted,
+        MoveUnderWay,
+        StaleCommand,
+        StoreUnavailable,
+        TenantExhausted,
+        UnknownVm,
+        VmElsewhere,
+    )
+}
+
+
+def error_of(refused: Refused) -> IoasidError:
+    """Turn what another process refused with into the error again."""
+    return error_from(refused, _OWN)

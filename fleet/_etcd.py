@@ -1,0 +1,170 @@
+"""The store in etcd, by the client library `aetcd` (`pip install "ioasid[fleet]"`); on asyncio.
+
+That is asyncio and uvloop; on trio the library does not run.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from anyio import sleep
+from attrs import define
+
+from ioasid.core import InvalidArgument
+from ioasid.fleet._errors import HistoryLost, StoreUnavailable
+from ioasid.fleet._store import Changed, Found, Lease
+
+__all__ = ["EtcdStore", "open_etcd", "open_store"]
+
+PATIENCE: Final = 2
+"""Seconds after which a call that was not answered is given up."""
+EVERYTHING: Final = b"\0", b"\0"
+"""The range of all keys, as etcd has it."""
+AGAIN: Final = 0.1
+"""Seconds until a watch whose server is gone is tried again."""
+
+
+@asynccontextmanager
+async def open_etcd(host: str = "127.0.0.1", port: int = 2379) -> AsyncIterator["EtcdStore"]:
+    """Use the etcd at this address as a `Store`, for the length of an `async with`.
+
+    Nothing is asked of it yet. Raises ImportError without `aetcd`, and `InvalidArgument`.
+    """
+    import aetcd
+
+    if type(host) is not str or not host:
+        raise InvalidArgument.of("host", host, "the name or address of a host")
+    if type(port) is not int or not 0 < port < 2**16:
+        raise InvalidArgument.of("port", port, "an int in 1..65535")
+    client = aetcd.Client(host=host, port=port, timeout=PATIENCE)
+    try:
+        yield EtcdStore(client, aetcd.ClientError, aetcd.RevisionCompactedError)
+    finally:
+        await client.close()
+
+
+def open_store(url: str) -> AbstractAsyncContextManager["EtcdStore"]:
+    """Use the store at a URL such as `http://127.0.0.1:2379`, an etcd, as `open_etcd` does.
+
+    Raises `InvalidArgument`.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except (AttributeError, ValueError):
+        host, port, parts = None, None, urlsplit("")
+    if parts.scheme != "http" or not host or parts.path not in ("", "/"):
+        raise InvalidArgument.of("fleet", url, "a URL such as http://127.0.0.1:2379, an etcd")
+    return open_etcd(host, port or 2379)
+
+
+@define(eq=False)
+class EtcdStore:
+    """An etcd, as a `Store`; made by `open_etcd`."""
+
+    _client: Any
+    _error: type[Exception]
+    _lost: type[Exception]
+
+    async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+        """Return all keys that begin so, with what is there, and the revision of that moment."""
+        with self._answering():
+            found = await (
+                self._client.get_prefix(prefix.encode()) if prefix else self._client.get_all()
+            )
+        there = {each.key.decode(): Found(each.value, each.mod_revision) for each in found}
+        return there, found.header.revision
+
+    async def txn(
+        self,
+        compare: Mapping[str, int],
+        write: Mapping[str, bytes | None],
+        lease: Lease | None = None,
+    ) -> int | None:
+        """Write keys if these have the revisions that are expected: all or nothing."""
+        parts = self._client.transactions
+        of = lease.number if isinstance(lease, _Lease) else None
+        with self._answering():
+            done, answers = await self._client.transaction(
+                compare=[parts.mod(key.encode()) == rev for key, rev in compare.items()],
+                success=[
+                    parts.delete(key.encode())
+                    if value is None
+                    else parts.put(key.encode(), value, lease=of)
+                    for key, value in write.items()
+                ],
+                failure=[],
+            )
+        if not done:
+            return None
+        first = answers[0]
+        header = getattr(first, first.WhichOneof("response")).header
+        return int(header.revision)
+
+    def watch(self, prefix: str, start: int) -> AbstractAsyncContextManager[AsyncIterator[Changed]]:
+        """Return every change of keys that begin so, from the revision `start` on."""
+        return self._watch(prefix, start)
+
+    @asynccontextmanager
+    async def _watch(self, prefix: str, start: int) -> AsyncIterator[AsyncIterator[Changed]]:
+        changes = self._changes(prefix, start)
+        try:
+            yield changes
+        finally:
+            await changes.aclose()
+
+    async def _changes(self, prefix: str, start: int) -> Any:
+        # Several keys may be of one revision: what was seen of the last one is not told again.
+        revision, seen = start, set[str]()
+        while True:
+            try:
+                watch = await (
+                    self._client.watch_prefix(prefix.encode(), start_revision=revision)
+                    if prefix
+                    else self._client.watch(*EVERYTHING, start_revision=revision)
+                )
+                try:
+                    async for event in watch:
+                        key, now = event.kv.key.decode(), event.kv.mod_revision
+                        if now > revision:
+                            revision, seen = now, set()
+                        if key in seen:
+                            continue
+                        seen.add(key)
+                        gone = event.kind == "DELETE"
+                        yield Changed(key, None if gone else event.kv.value, now)
+                finally:
+                    await watch.cancel()
+            except self._lost as error:
+                raise HistoryLost(revision) from error
+            except self._error:
+                pass
+            await sleep(AGAIN)
+
+    async def lease(self, seconds: int) -> Lease:
+        """Begin a lease."""
+        with self._answering():
+            made = await self._client.lease(seconds)
+        return _Lease(self, made.id)
+
+    @contextmanager
+    def _answering(self) -> Any:
+        try:
+            yield
+        except self._error as error:
+            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+
+
+@define(eq=False)
+class _Lease:
+    store: EtcdStore
+    number: int
+
+    async def keep(self) -> bool:
+        with self.store._answering():
+            return bool((await self.store._client.refresh_lease(self.number)).TTL)
+
+    async def end(self) -> None:
+        with self.store._answering():
+            await self.store._client.revoke_lease(self.number)

@@ -1,0 +1,203 @@
+"""Looking into a journal from outside, also while an allocator has it.
+
+What is looked at is a copy, so nothing is changed, and nothing kept from anybody. In the process
+that has the journal it must not be called: to close the file there would let go of its lock.
+"""
+
+import argparse
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from ioasid.core import Allocator, Statistics, TakeStatistics, WireFormat, encode
+from ioasid.journal._errors import JournalForeign
+from ioasid.journal._reboot import boot_id
+from ioasid.journal._replay import Checkpoint, Damage, Replay
+from ioasid.journal._rows import Row, applied_of
+from ioasid.journal._store import (
+    VERSION,
+    data_of,
+    newest,
+    place_in_log,
+    refuse_foreign,
+    rows,
+)
+from ioasid.journal._wal import wal_end
+
+__all__: list[str] = []
+
+DRIVER: Final = 0
+"""The session that may always ask; a service's allocator has none of its own."""
+TRIES: Final = 20
+"""How often the files are copied until they stand still meanwhile."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Show what is in a journal; 0 if it is sound, 1 if it is damaged, 2 if it is none."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ioasid.journal",
+        description="Show what is in a journal, and change nothing.",
+        epilog="Exit status: 0 if it is sound, 1 if it is damaged, 2 if it can't be read.",
+    )
+    parser.add_argument("file", type=Path, help="the file that was given as journal=")
+    parser.add_argument("--requests", action="store_true", help="show every request, as JSON")
+    parser.add_argument("--json", action="store_true", help="show all of it as JSON")
+    options = parser.parse_args(arguments)
+    path: Path = options.file
+    found = Looked(str(path))
+    try:
+        # The log is beside the file itself, and not beside a link to it.
+        with _copied(path.resolve(strict=True)) as copy:
+            damage = _look(found, path, copy, requests=options.requests)
+    except (OSError, RuntimeError, JournalForeign) as error:
+        reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
+        print(f"ioasid: {reason}", file=sys.stderr)
+        return 2
+    except sqlite3.DatabaseError as error:
+        damage = Damage("a page of the file", str(error))
+    if damage is not None:
+        found.damage = f"{damage.place}: {damage.reason}"
+    if options.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        print("\n".join(_said(found)))
+    return 0 if damage is None else 1
+
+
+class Looked(msgspec.Struct, omit_defaults=True):
+    """What was found in a journal; from where it is damaged on, the rest is not there."""
+
+    journal: str
+    version: int | None = None
+    boot: str | None = None
+    """The boot of the host that wrote it; empty if that is not known."""
+    same_boot: bool | None = None
+    checkpoint: int | None = None
+    """Its number; the next two are what it holds."""
+    checkpoint_index: int | None = None
+    checkpoint_bytes: int | None = None
+    torn_bytes: int | None = None
+    """Which are cut off when it is opened."""
+    rows: int | None = None
+    requests: int | None = None
+    last_index: int | None = None
+    last_time: float | None = None
+    """Seconds, by the allocator's clock."""
+    sets: int | None = None
+    active: int | None = None
+    free_pending: int | None = None
+    sessions: int | None = None
+    suspended: int | None = None
+    damage: str | None = None
+
+
+def _said(found: Looked) -> Iterator[str]:
+    if found.version is not None:
+        which = "as this one" if found.same_boot else "another one than this"
+        yield f"journal:     {found.journal}, version {found.version}"
+        yield f"boot:        {found.boot or 'unknown'}, {which}"
+        if found.checkpoint is None:
+            yield "checkpoint:  none, so nobody was told of anything"
+        else:
+            yield (
+                f"checkpoint:  {found.checkpoint}, up to index {found.checkpoint_index}, "
+                f"{found.checkpoint_bytes} bytes"
+            )
+    if found.torn_bytes is not None:
+        yield f"torn end:    {found.torn_bytes} bytes, which are cut off when it is opened"
+    if found.rows is not None:
+        yield f"rows:        {found.rows}, with {found.requests} requests since"
+    if found.last_index is not None:
+        yield f"last index:  {found.last_index}"
+        yield f"last time:   {found.last_time:.6f} s by the allocator's clock"
+        yield (
+            f"state:       {found.sets} sets, {found.active} IDs active, {found.free_pending} in "
+            f"quarantine, {found.sessions} holders live, {found.suspended} suspended"
+        )
+    yield f"damage:      {found.damage or 'none'}"
+
+
+@contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    with TemporaryDirectory(prefix="ioasid-journal-") as folder:
+        copy = Path(folder, "journal")
+        for _ in range(TRIES):
+            before = _state_of(path)
+            shutil.copyfile(path, copy)
+            log = Path(f"{path}-wal")
+            if log.exists():
+                shutil.copyfile(log, f"{copy}-wal")
+            if _state_of(path) == before:
+                break
+        yield copy
+
+
+def _state_of(path: Path) -> list[tuple[int, int]]:
+    found = [each.stat() for each in (path, Path(f"{path}-wal")) if each.exists()]
+    return [(each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _look(found: Looked, path: Path, copy: Path, *, requests: bool) -> Damage | None:
+    log = Path(f"{copy}-wal")
+    had_log = log.exists()
+    end = wal_end(log.read_bytes() if had_log else b"")
+    if end.damaged:
+        return Damage(place_in_log(end), "it is not as it was written")
+    with closing(sqlite3.connect(copy, isolation_level=None)) as file:
+        try:
+            refuse_foreign(file, path)
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                raise
+            raise JournalForeign(str(path), "no journal", f"version {VERSION}") from None
+        found.boot, tries = file.execute("SELECT boot_id, tries FROM journal").fetchone()
+        if tries and not had_log:
+            return Damage("its write-ahead log", "it is gone")
+        found.version, found.same_boot = VERSION, found.boot == boot_id()
+        newest_one = newest(file)
+        if newest_one is None:
+            return None
+        found.checkpoint, checkpoint = newest_one
+        found.checkpoint_index, found.checkpoint_bytes = checkpoint.index, checkpoint.size
+        if end.left:
+            found.torn_bytes = end.left
+        try:
+            core = _replayed(file, found, checkpoint, requests=requests)
+        except Damage as damage:
+            return damage
+    figures = core.handle(DRIVER, TakeStatistics())
+    found.last_index, found.last_time = core.index, core.now
+    if isinstance(figures, Statistics):
+        found.sets, found.active = figures.sets, figures.active
+        found.free_pending, found.suspended = figures.free_pending, figures.suspended
+        found.sessions = figures.sessions
+    return None
+
+
+def _replayed(
+    file: sqlite3.Connection, found: Looked, checkpoint: Checkpoint, *, requests: bool
+) -> Allocator:
+    number = found.checkpoint or 0
+    replay = Replay.begin(checkpoint, b"".join(data_of(file, number)))
+    after, count = checkpoint.index, 0
+    while read := rows(file, after, None):
+        for row in read:
+            replay.take(row)
+            if requests:
+                _show_requests(row)
+        count += len(read)
+        after = read[-1].last
+    found.rows, found.requests = count, replay.requests
+    return replay.core
+
+
+def _show_requests(row: Row) -> None:
+    for each in applied_of(row):
+        print(encode(each, WireFormat.JSON).decode())

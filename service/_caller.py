@@ -1,0 +1,248 @@
+"""What the commands share: how they reach the service, show what they find, and end.
+
+A command ends with 0 when it did what it says; with 1 when the service refused, 2 when it was
+called wrongly, 3 when what it names does not exist, 4 when it is not permitted, 5 when no service
+answers, and 130 when Ctrl-C ended it before.
+"""
+
+import errno
+import math
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, NoReturn, TypeVar
+
+import anyio
+import click
+import msgspec
+from click.shell_completion import CompletionItem
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ioasid.actors import Session
+from ioasid.core import AllocatorClosed, InvalidArgument, IoasidError
+from ioasid.service._connect import DEFAULT_PATH, connect_allocator
+from ioasid.service._errors import ConnectionFailed, RefusedByServer
+from ioasid.service._gate import Member
+from ioasid.service._plain import fitted, plain
+from ioasid.service._survey import pages
+
+__all__: list[str] = []
+
+T = TypeVar("T")
+
+REFUSED: Final = 1
+NOT_FOUND: Final = 3
+NOT_PERMITTED: Final = 4
+NO_SERVICE: Final = 5
+INTERRUPTED: Final = 128 + signal.SIGINT
+
+JSON: Final = "ioasid.json"
+"""Where a context has whether JSON was chosen, before a command's name or after it."""
+ANSWERS_WITHIN: Final = 10.0
+"""Seconds that a service has to open a session; what is asked in it may take as long as it does."""
+COMPLETED_WITHIN: Final = 1.0
+"""Seconds that a shell waits for names."""
+
+
+class Caller:
+    """How a command reaches the service, and how it shows what it finds."""
+
+    def __init__(
+        self,
+        path: str | None,
+        holder: str | None,
+        token: str | None,
+        member: Member | None = None,
+    ) -> None:
+        self.path = path
+        self.member = member
+        """What makes a service one of a fleet's, if a package above brings that."""
+        self._holder = holder or f"ioasid:{os.getpid()}"
+        self._token = token
+
+    @property
+    def is_json(self) -> bool:
+        """Whether what is found is shown as JSON."""
+        return bool(click.get_current_context().meta.get(JSON))
+
+    def run(self, ask: Callable[[Session], Awaitable[T]], *, interrupted: int = INTERRUPTED) -> T:
+        """Run one command's requests in a session of their own.
+
+        One that Ctrl-C ends has the status `interrupted`.
+        """
+        try:
+            return anyio.run(self.ask, ask)
+        except IoasidError as error:
+            fail(error)
+        except KeyboardInterrupt:
+            sys.exit(interrupted)
+
+    async def ask(self, ask: Callable[[Session], Awaitable[T]]) -> T:
+        """The same, in an event loop that runs; raises what the session does."""
+        with anyio.move_on_after(ANSWERS_WITHIN) as scope:
+            async with self.connect() as session:
+                scope.deadline = math.inf
+                return await ask(session)
+        raise ConnectionFailed(
+            self.path or DEFAULT_PATH, f"it is there, and said nothing for {ANSWERS_WITHIN:.0f} s"
+        )
+
+    def connect(self) -> AbstractAsyncContextManager[Session]:
+        """Return the session to enter; one that breaks is not opened again."""
+        return connect_allocator(
+            self.path or DEFAULT_PATH, holder=self._holder, token=self._token, reconnect_within=0
+        )
+
+    def show(self, found: Any, *columns: str) -> None:
+        """Show one record or a list of them; `columns` are the fields of a table."""
+        if self.is_json:
+            click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+            return
+        rows: Iterable[Any] = found if isinstance(found, list | tuple) else [found]
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in columns:
+            unit = ", s" if name.endswith("age") else ""
+            table.add_column(name.replace("_", " ") + unit, overflow="fold")
+        for row in rows:
+            cells = (_cell(name, getattr(row, name)) for name in columns)
+            # As text: in a string, Rich takes [...] for markup.
+            table.add_row(*(Text(plain(each)) for each in cells))
+        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    match value:
+        case None:
+            return "suspended" if name == "session" else "-"
+        case bool():
+            return "yes" if value else "no"
+        case float():
+            return f"{value:.3f}"
+        case dict():
+            return ", ".join(f"{name}: {count}" for name, count in value.items()) or "-"
+        case tuple():
+            return str(len(value))
+        case _:
+            return str(value)
+
+
+class Command(click.Command):
+    """A command that shows something: `-o` may come before its name, or after."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(output())
+
+
+def output() -> click.Option:
+    """Return the option that chooses JSON."""
+    return click.Option(
+        ["-o", "--output"],
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        expose_value=False,
+        callback=_choose,
+        help="A table, or JSON for scripts.",
+    )
+
+
+def _choose(context: click.Context, _: click.Parameter, value: str) -> None:
+    if value == "json":
+        context.meta[JSON] = True
+
+
+class Number(click.ParamType[int]):
+    """A number, in decimal or, as kernel logs have it, with 0x in front."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number; fails with a usage error."""
+        try:
+            # A default is a number already.
+            text = str(value)
+            return int(text, 16 if text.lower().startswith("0x") else 10)
+        except ValueError:
+            self.fail(f"{value!r} is no number, such as 17 or 0x11", param, ctx)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a text, on a terminal in lines that fit it."""
+    text = plain(text)
+    if (sys.stderr if err else sys.stdout).isatty():
+        text = fitted(text, shutil.get_terminal_size().columns)
+    click.echo(text, err=err)
+
+
+def fail(error: IoasidError) -> NoReturn:
+    """Say what went wrong, and end with the status that says of which kind it is."""
+    code = error.errno
+    if isinstance(error, RefusedByServer):
+        # By a package above this one: what it says is all that is to be known.
+        code = getattr(errno, error.name, code)
+        say(f"ioasid: {error.name}: {error.reason}", err=True)
+    else:
+        say(f"ioasid: {error}", err=True)
+    if isinstance(error, ConnectionFailed | AllocatorClosed):
+        sys.exit(NO_SERVICE)
+    kinds = {
+        errno.ENOENT: NOT_FOUND,
+        errno.ESTALE: NOT_FOUND,
+        errno.EPERM: NOT_PERMITTED,
+        errno.EACCES: NOT_PERMITTED,
+        errno.EINVAL: 2,
+    }
+    sys.exit(kinds.get(code, REFUSED))
+
+
+async def sid_of(session: Session, name: str) -> int:
+    """Return the number of a set, from its token, or from `#3`."""
+    if not name.startswith("#"):
+        return (await session.find_set(name)).sid
+    try:
+        return int(name[1:])
+    except ValueError:
+        raise InvalidArgument("NAME", repr(name[1:]), "a token, or # and a number") from None
+
+
+# -- completion ---------------------------------------------------------------------------------
+
+
+def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete the token of a set."""
+    return _names(context, begun, lambda session: pages(session.list_sets, "sets"), "token")
+
+
+def holder_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete the name of a holder."""
+    return _names(context, begun, lambda session: pages(session.list_holders, "holders"), "holder")
+
+
+def _names(
+    context: click.Context, begun: str, ask: Callable[[Session], Awaitable[list[Any]]], field: str
+) -> list[CompletionItem]:
+    given = context.find_root().params
+    caller = Caller(given.get("path"), given.get("holder"), given.get("token"))
+
+    async def soon() -> list[Any]:
+        with anyio.fail_after(COMPLETED_WITHIN):
+            return await caller.ask(ask)
+
+    try:
+        found = anyio.run(soon)
+    except (IoasidError, TimeoutError):
+        # Nobody is told of errors while they type.
+        return []
+    names = (getattr(each, field) for each in found)
+    # A shell takes each line for a name, and types what it is given.
+    return [
+        CompletionItem(name)
+        for name in names
+        if name is not None and name.startswith(begun) and name.isprintable()
+    ]

@@ -1,0 +1,60 @@
+"""The command line: what an operator serves, sees and does from a shell.
+
+Answers are tables on a terminal, or JSON with `-o json`, one document or, for `watch`, a line each.
+With what a command ends is said in `_caller`.
+"""
+
+import click
+
+from ioasid.service import _doing, _looking
+from ioasid.service._caller import Caller, output
+from ioasid.service._completion import completion
+from ioasid.service._connect import DEFAULT_PATH
+from ioasid.service._gate import Member
+from ioasid.service._offline import draw, journal, probe
+from ioasid.service._serving import serve
+from ioasid.service._watching import watch
+
+__all__: list[str] = []
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "-s",
+    "--socket",
+    "path",
+    default=DEFAULT_PATH,
+    envvar="IOASID_SOCKET",
+    show_default=True,
+    help="Where the service listens; also $IOASID_SOCKET.",
+)
+@click.option("--holder", help="Come as this holder; needed by who is no operator.")
+@click.option("--token", help="Come as a tenant with this token.")
+@click.version_option(package_name="ioasid")
+@click.pass_context
+def ioasid(context: click.Context, path: str, holder: str | None, token: str | None) -> None:
+    """Serve IOASIDs (PASIDs) to every process of a host, and see and steer who has which.
+
+    A command ends with 0 if it did what it says, 1 if it was refused, 2 if it was called wrongly, 3
+    if what was named does not exist, 4 if it is not permitted, and 5 if no service answers.
+
+    \b
+    Examples:
+      ioasid serve --config /etc/ioasid/config.toml
+      ioasid status
+      ioasid why 17
+      ioasid watch --token vm-1 -o json
+    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+    context.obj = Caller(path, holder, token, context.obj)
+
+
+ioasid.params.append(output())
+for each in (serve, *_looking.COMMANDS, watch, *_doing.COMMANDS, draw, journal, probe, completion):
+    ioasid.add_command(each)
+
+
+def main(*commands: click.Command, member: Member | None = None) -> None:
+    """Run the command line, with what a package above this one adds to it."""
+    for each in commands:
+        ioasid.add_command(each)
+    ioasid(prog_name="ioasid", obj=member)

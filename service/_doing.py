@@ -1,0 +1,189 @@
+"""The commands that do something: allocate, free, hold and evict."""
+
+import signal
+from functools import partial
+from typing import Any, Final
+
+import click
+from anyio import move_on_after, open_signal_receiver
+
+from ioasid.actors import Session
+from ioasid.core import TokenType, UnknownHolder
+from ioasid.service._caller import Caller, Command, Number, holder_names, say, sid_of, tokens
+from ioasid.service._eviction import evicted, said_of_eviction
+from ioasid.service._survey import pages
+
+__all__: list[str] = []
+
+ASKED_EVERY: Final = 1.0
+"""Seconds between two looks whether the service is still there."""
+
+
+@click.command("alloc-set", cls=Command)
+@click.argument("token")
+@click.argument("quota", type=int)
+@click.option("--group", help="Take the quota from the limit of this group.")
+@click.pass_obj
+def alloc_set(caller: Caller, token: str, quota: int, group: str | None) -> None:
+    """Create a set of at most QUOTA IDs, named by TOKEN.
+
+    \b
+    Example:
+      ioasid alloc-set vm-1 8
+    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+    found = caller.run(lambda session: session.alloc_set(token, quota, TokenType.MM, group=group))
+    caller.show(found, "sid", "token", "state", "quota", "allocated", "group")
+
+
+@click.command("free-set", cls=Command)
+@click.argument("name", shell_complete=tokens)
+@click.option("--keep", is_flag=True, help="Free its IDs, and keep the set.")
+@click.option("--wait", is_flag=True, help="Come back when all of it is in the pool again.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> None:
+    """Free all IDs of a set, and the set with them.
+
+    NAME is its token, or its number as in `#3`. What still has one of the IDs keeps it in
+    quarantine, and the set there is until the last one is back in the pool.
+
+    \b
+    Examples:
+      ioasid free-set vm-1
+      ioasid free-set vm-1 --yes --wait
+    """  # noqa: D301 - for Click
+
+    async def look(session: Session) -> Any:
+        return await session.find_set(sid=await sid_of(session, name))
+
+    async def ask(session: Session) -> bool:
+        return await session.free_set(found.sid, destroy=not keep, wait=wait)
+
+    found = caller.run(look)
+    if not yes:
+        what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {name}"
+        click.confirm(f"Free {what}{'' if keep else ', and the set'}?", abort=True)
+    reclaimed = caller.run(ask)
+    if caller.is_json:
+        caller.show({"reclaimed": reclaimed})
+    else:
+        say("reclaimed" if reclaimed else f"in quarantine; `ioasid set '{name}'` lists it")
+
+
+@click.command(cls=Command)
+@click.argument("token", shell_complete=tokens)
+@click.option("--min", "low", type=Number(), default=1, show_default=True, help="The least number.")
+@click.option(
+    "--max", "high", type=Number(), help="The greatest number, for a device with few bits."
+)
+@click.pass_obj
+def alloc(caller: Caller, token: str, low: int, high: int | None) -> None:
+    """Allocate an ID in the set with a token; says which.
+
+    \b
+    Examples:
+      ioasid alloc vm-1
+      ioasid alloc vm-1 --max 255
+    """  # noqa: D301 - for Click
+
+    async def ask(session: Session) -> Any:
+        sid = (await session.find_set(token)).sid
+        number = await session.alloc(sid, min=low, max=high)
+        return await session.find(number)
+
+    found = caller.run(ask)
+    if caller.is_json:
+        caller.show(found)
+    else:
+        click.echo(found.ioasid)
+
+
+@click.command(cls=Command)
+@click.argument("number", metavar="ID", type=Number())
+@click.option("--generation", type=int, help="Only this life of the ID.")
+@click.option("--wait", is_flag=True, help="Come back when it is in the pool again.")
+@click.pass_obj
+def free(caller: Caller, number: int, generation: int | None, wait: bool) -> None:
+    """Free an ID; says whether it is back in the pool already.
+
+    \b
+    Examples:
+      ioasid free 17
+      ioasid free 17 --generation 4 --wait
+    """  # noqa: D301 - for Click
+    call = partial(Session.free, ioasid=number, generation=generation, wait=wait)
+    reclaimed = caller.run(call)
+    if caller.is_json:
+        caller.show({"reclaimed": reclaimed})
+    else:
+        click.echo("reclaimed" if reclaimed else f"in quarantine; `ioasid why {number}` says why")
+
+
+@click.command(cls=Command)
+@click.argument("number", metavar="ID", type=Number())
+@click.pass_obj
+def hold(caller: Caller, number: int) -> None:
+    """Hold an ID until Ctrl-C, so that it is not reused meanwhile.
+
+    Killed, it is as any client that crashed: its holder is suspended and the ID stays, until the
+    holder is evicted, or comes back. If the service ends, so does it, with 5.
+
+    \b
+    Examples:
+      ioasid hold 17
+      ioasid --holder me hold 17
+    """  # noqa: D301 - for Click
+
+    async def ask(session: Session) -> None:
+        with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            await session.get(number)
+            if caller.is_json:
+                click.echo(f'{{"holder":"{session.name}","ioasid":{number}}}')
+            else:
+                say(f"{session.name} holds {number}; Ctrl-C lets go")
+            while True:
+                with move_on_after(ASKED_EVERY) as scope:
+                    await anext(signals)
+                if not scope.cancelled_caught:
+                    break
+                # Raises if the service is gone; nothing else would tell.
+                await session.find(number)
+
+    caller.run(ask)
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=holder_names)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def evict(caller: Caller, name: str, yes: bool) -> None:
+    """Declare a holder dead.
+
+    What it was told counts as acknowledged, its references are dropped. Only when nothing of it can
+    reach an ID any more: what it programmed may be reused at once. Says which IDs came back to the
+    pool, and which still wait for somebody else.
+
+    \b
+    Examples:
+      ioasid evict vdcm:dsa0
+      ioasid evict vdcm:dsa0 --yes -o json
+    """  # noqa: D301 - for Click
+
+    async def look(session: Session) -> None:
+        holders = await pages(session.list_holders, "holders")
+        if name not in {each.holder for each in holders}:
+            raise UnknownHolder(name)
+
+    if not yes:
+        caller.run(look)
+        click.confirm(f"Is nothing that {name} programmed in use any more?", abort=True)
+
+    found = caller.run(lambda session: evicted(session, name))
+    if caller.is_json:
+        caller.show(found)
+    else:
+        for line in said_of_eviction(found):
+            say(line)
+
+
+COMMANDS = (alloc_set, alloc, free, free_set, hold, evict)

@@ -1,0 +1,152 @@
+"""The errors of the service, part of the one tree under `ioasid.core.IoasidError`.
+
+A client raises the errors that its requests are refused with as in process; these are what a wire
+and permissions add.
+"""
+
+import errno as _errno
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from attrs import define, fields
+
+from ioasid.core import IoasidError, MalformedMessage, Refused, error_of
+
+__all__ = [
+    "ConnectionFailed",
+    "OutcomeUnknown",
+    "PermissionDenied",
+    "ProtocolViolated",
+    "RefusedByServer",
+    "TooLarge",
+    "TooMany",
+    "UnknownRequest",
+]
+
+
+@define
+class PermissionDenied(IoasidError):
+    """EPERM: the role of the caller does not include it; the operator's decision, in the policy.
+
+    The connection stays usable for what the role includes.
+    """
+
+    errno = _errno.EPERM
+    template = "{role} may not {what}; ask the operator for another role in the policy file"
+    role: str
+    what: str
+
+
+@define
+class TooMany(IoasidError):
+    """EAGAIN: the caller has as many of something as it may have at once; nothing has changed."""
+
+    errno = _errno.EAGAIN
+    template = "{limit} {what} at once are the limit; end one of them first"
+    what: str
+    limit: int
+
+
+@define
+class TooLarge(IoasidError):
+    """EMSGSIZE: a message is larger than the other side takes; the connection ends with it."""
+
+    errno = _errno.EMSGSIZE
+    template = "a message of {size} bytes, {limit} are the limit; ask for less at once"
+    size: int
+    limit: int
+
+
+@define
+class UnknownRequest(IoasidError):
+    """ENOSYS: the server knows no request of this name; a newer server may.
+
+    The connection stays usable.
+    """
+
+    errno = _errno.ENOSYS
+    template = "this server knows no request {name!r}; ask a newer one, or do without"
+    name: str
+
+
+@define
+class ProtocolViolated(IoasidError):
+    """EPROTO: the other side does not keep to the protocol, or speaks no version of ours.
+
+    The connection ends with it.
+    """
+
+    errno = _errno.EPROTO
+    template = "the connection broke the protocol: {reason}; see the reference of the protocol"
+    reason: str
+
+
+@define
+class ConnectionFailed(IoasidError):
+    """ECONNREFUSED: there is no service at this path, or it does not answer; try again later."""
+
+    errno = _errno.ECONNREFUSED
+    template = "no allocator answers at {path}: {reason}; start `ioasid serve`, or name its socket"
+    path: str
+    reason: str
+
+
+@define
+class OutcomeUnknown(IoasidError):
+    """ECONNRESET: the connection broke over a request, and the server no longer remembers it.
+
+    It may or may not have been decided: look at the state, then ask again. The session is usable.
+    """
+
+    errno = _errno.ECONNRESET
+    template = (
+        "the connection broke over {request}, and the server that came back does not know of it; "
+        "look at the state, then ask again"
+    )
+    request: str
+
+
+@define
+class RefusedByServer(IoasidError):
+    """EIO: a request was refused with an error that only the server knows, a newer one.
+
+    `error` is its name, `reason` what it says and `name` its errno's name.
+    """
+
+    errno = _errno.EIO
+    template = "refused with {error} ({name}: {reason})"
+    error: str
+    name: str
+    reason: str
+
+
+_OWN: Final[dict[str, type[IoasidError]]] = {
+    each.__name__: each
+    for each in (
+        ConnectionFailed,
+        OutcomeUnknown,
+        PermissionDenied,
+        ProtocolViolated,
+        RefusedByServer,
+        TooLarge,
+        TooMany,
+        UnknownRequest,
+    )
+}
+
+
+def error_from(
+    refused: Refused, others: Mapping[str, type[IoasidError]] = MappingProxyType({})
+) -> IoasidError:
+    """Turn a refusal into its error: one of the core's, of these, or of `others` by their names.
+
+    One that is unknown here, or has other facts, becomes a `RefusedByServer`.
+    """
+    kind = others.get(refused.error) or _OWN.get(refused.error)
+    if kind is not None and refused.facts.keys() == {each.name for each in fields(kind)}:
+        return kind(**refused.facts)
+    try:
+        return error_of(refused)
+    except MalformedMessage:
+        return RefusedByServer(refused.error, refused.code, refused.message)

@@ -1,0 +1,172 @@
+"""The commands that look: what there is, who lags, and why an ID is not back in the pool."""
+
+import sys
+from typing import Any
+
+import click
+from msgspec.structs import asdict
+
+from ioasid.actors import Session
+from ioasid.core import IoasidError
+from ioasid.recorder import read
+from ioasid.service._caller import Caller, Command, Number, say, sid_of, tokens
+from ioasid.service._recorded import Recorded
+from ioasid.service._survey import pages
+
+__all__: list[str] = []
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def status(caller: Caller) -> None:
+    """Show the figures of the allocator, and who lags.
+
+    \b
+    Examples:
+      ioasid status
+      ioasid status -o json | jq .free_pending
+    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+    figures = caller.run(Session.statistics)
+    if caller.is_json:
+        caller.show(figures)
+        return
+    caller.show(figures, "capacity", "reserved", "available", "sets", "groups")
+    caller.show(figures, "active", "free_pending", "sessions", "suspended", "subscriptions")
+    if figures.lagging:
+        columns = ("holder", "scope", "priority", "attached", "queued", "folded", "oldest_age")
+        caller.show(figures.lagging, *columns, "overdue")
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def sets(caller: Caller) -> None:
+    """List the sets.
+
+    \b
+    Examples:
+      ioasid sets
+      ioasid sets -o json | jq '.[] | select(.allocated == .quota)'
+    """  # noqa: D301 - for Click
+    found = caller.run(lambda session: pages(session.list_sets, "sets"))
+    caller.show(found, "sid", "token", "state", "quota", "allocated", "group")
+
+
+@click.command("set", cls=Command)
+@click.argument("name", shell_complete=tokens)
+@click.pass_obj
+def show_set(caller: Caller, name: str) -> None:
+    """List the IDs of a set.
+
+    NAME is its token, or its number as in `#3`.
+
+    \b
+    Examples:
+      ioasid set vm-1
+      ioasid set '#3'
+    """  # noqa: D301 - for Click
+
+    async def ask(session: Session) -> Any:
+        return list(await session.list_set(await sid_of(session, name)))
+
+    found = caller.run(ask)
+    if caller.is_json:
+        # By name: on a wire, where there are many of them, they are arrays.
+        found = [asdict(each) for each in found]
+    caller.show(found, "ioasid", "generation", "state", "spid", "data")
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def groups(caller: Caller) -> None:
+    """List the groups.
+
+    \b
+    Example:
+      ioasid groups
+    """  # noqa: D301 - for Click
+    found = caller.run(lambda session: pages(session.list_groups, "groups"))
+    caller.show(found, "name", "parent", "limit", "used")
+
+
+@click.command(cls=Command)
+@click.pass_obj
+def holders(caller: Caller) -> None:
+    """List the holders, live and suspended.
+
+    \b
+    Examples:
+      ioasid holders
+      ioasid holders -o json | jq -r '.[] | select(.session == null) | .holder'
+    """  # noqa: D301 - for Click
+    found = caller.run(lambda session: pages(session.list_holders, "holders"))
+    caller.show(found, "holder", "session", "age", "referenced", "granted", "subscribed")
+
+
+@click.command(cls=Command)
+@click.argument("number", metavar="ID", type=Number())
+@click.pass_obj
+def find(caller: Caller, number: int) -> None:
+    """Show the record of an ID.
+
+    \b
+    Example:
+      ioasid find 17
+    """  # noqa: D301 - for Click
+    found = caller.run(lambda session: session.find(number))
+    caller.show(found, "ioasid", "generation", "sid", "state", "spid", "references")
+
+
+@click.command(cls=Command)
+@click.argument("number", metavar="ID", type=Number())
+@click.pass_obj
+def why(caller: Caller, number: int) -> None:
+    """Say why an ID is not back in the pool, and whom it waits for.
+
+    \b
+    Examples:
+      ioasid why 17
+      ioasid why 17 -o json | jq '.references[].holder'
+    """  # noqa: D301 - for Click
+    found = caller.run(lambda session: session.explain(number))
+    if caller.is_json:
+        caller.show(found)
+    else:
+        say(found.text)
+
+
+@click.command()
+@click.option("--recording", type=click.Path(), help="Look at this recording, of `serve --record`.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.1),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two looks.",
+)
+@click.pass_obj
+def top(caller: Caller, recording: str | None, every: float) -> None:
+    """Show live what waits for whom, and who is down.
+
+    Also how full sets and groups are. It keeps no ID from the pool. Its keys are shown below its
+    tables; needs the extra `top`.
+
+    \b
+    Examples:
+      ioasid top
+      ioasid top --recording serve.jsonl
+    """  # noqa: D301 - for Click
+    from ioasid.service._top import Top
+
+    if not sys.stdout.isatty():
+        raise click.UsageError(
+            "it needs a terminal; for a script, there is `ioasid status -o json`"
+        )
+    try:
+        source = caller.connect if recording is None else Recorded(read(recording))
+    except (IoasidError, OSError) as error:
+        click.echo(f"ioasid: {error}", err=True)
+        sys.exit(2)
+    Top(source, every=every).run()
+
+
+COMMANDS = (status, sets, show_set, groups, holders, find, why, top)

@@ -1,0 +1,250 @@
+"""What a server remembers of a client over its connections, so that a request is decided once.
+
+A client whose connection broke does not know which of its requests were decided. It comes back and
+sends again what was not answered, under the same IDs; what was decided is answered from here. The
+memory is bounded, and the bound is enough: a client has at most `requests` and `waits` under way,
+and answers leave in order, so one that did not arrive is among the last of so many. What can be
+decided again without harm is not kept: whatever only looks something up, and what ends with the
+connection anyway, its sessions and subscriptions.
+
+It is the memory of one process. After a restart nobody knows; a client tells by the epoch.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol, TypeAlias, get_args
+
+from ioasid.actors._local_port import LocalPort
+from ioasid.core import (
+    CloseSession,
+    Explain,
+    ExportSet,
+    Find,
+    FindBySpid,
+    FindSet,
+    FindSid,
+    ListGroups,
+    ListHolders,
+    ListSet,
+    ListSets,
+    OpenSession,
+    Request,
+    Subscribe,
+    SuspendSession,
+    TakeSnapshot,
+    TakeStatistics,
+)
+
+__all__: list[str] = []
+
+READS: Final = frozenset(
+    (
+        *(Explain, Find, FindSet, FindSid, ListGroups, ListHolders, ListSet, ListSets),
+        *(ExportSet, TakeSnapshot, TakeStatistics),
+    )
+)
+"""Requests that change nothing: they may be decided twice."""
+OF_A_CONNECTION: Final = frozenset((OpenSession, CloseSession, SuspendSession, Subscribe))
+"""Requests whose answers are worth nothing after the connection."""
+
+
+def is_repeatable(request: Request) -> bool:
+    """Tell whether a request may be decided again without harm, when its answer was lost."""
+    kind = type(request)
+    if kind is FindBySpid:
+        return not getattr(request, "get", True)
+    return kind in READS or kind in OF_A_CONNECTION
+
+
+WAITING: Final = frozenset(each for each in get_args(Request) if "wait" in each.__struct_fields__)
+"""Requests that may be answered much later, if they are told to wait."""
+
+
+def is_waiting(request: Request) -> bool:
+    """Tell whether a request may be answered much later."""
+    return type(request) in WAITING and request.wait is True  # type: ignore[union-attr]
+
+
+Client: TypeAlias = tuple[int, str | None, str]
+"""Who comes back: the user, the token if it is a tenant, and the name of its own making."""
+
+
+class Connected(Protocol):
+    """The connection that a client has now."""
+
+    def told(self, asked: "Asked", /) -> None:
+        """Pass on an answer."""
+
+    def cancelled(self, asked: "Asked", /) -> None:
+        """Learn that a request is not answered."""
+
+    def supersede(self) -> None:
+        """Make room for another connection of the client."""
+
+
+class Asked:
+    """A request that a client sent, and its reply: to the allocator, it is a `Reply`."""
+
+    __slots__ = (
+        *("_answer", "_cancelled", "_done", "_show"),
+        *("began", "connection", "id", "memory", "outlet", "port", "request", "waits"),
+    )
+
+    def __init__(
+        self,
+        memory: "Memory",
+        connection: Connected,
+        number: int,
+        port: LocalPort,
+        request: Request,
+        show: Callable[[Any], Any] | None,
+        began: float = 0.0,
+    ) -> None:
+        self.memory: Final = memory
+        self.connection = connection
+        """Where it came from, the last time."""
+        self.id: Final = number
+        self.port: Final = port
+        """The way that it went."""
+        self.outlet: Any = None
+        """Where the messages of a `Subscribe` go."""
+        self.request: Final = request
+        """What the allocator was asked, perhaps in other words than the client's."""
+        self.waits: Final = is_waiting(request)
+        """Whether it may be answered much later."""
+        self.began: Final = began
+        """When it came."""
+        self._show = show
+        self._answer: Any = None
+        self._done = False
+        self._cancelled = False
+
+    def set_result(self, value: Any) -> None:
+        """Answer it."""
+        self._done = True
+        self._answer = value if self._show is None else self._show(value)
+        self.memory.answered(self)
+        self.connection.told(self)
+
+    def result(self) -> Any:
+        """Return what it was answered with."""
+        return self._answer
+
+    def done(self) -> bool:
+        """Tell whether it is answered, or given up."""
+        return self._done
+
+    def cancelled(self) -> bool:
+        """Tell whether it was given up before it was answered."""
+        return self._cancelled
+
+    def cancel(self) -> bool:
+        """Give it up, and tell whether it was not answered."""
+        if self._done:
+            return False
+        self._done = self._cancelled = True
+        self.memory.drop(self)
+        self.connection.cancelled(self)
+        return True
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Nobody waits for it here."""
+        raise NotImplementedError
+
+
+class Memory:
+    """What one client asked and has perhaps not been told of."""
+
+    def __init__(self, client: Client | None, size: int) -> None:
+        self.client: Final = client
+        """Who comes back, `None` for who does not."""
+        self.connection: Connected | None = None
+        self._size = size
+        self._asked: dict[int, Asked] = {}
+        self._order: deque[int] = deque()
+        """The IDs of what was answered and is remembered, the oldest first."""
+        self.waits = 0
+        """How many of what is pending may be answered much later."""
+
+    @property
+    def pending(self) -> list[Asked]:
+        """What is not answered."""
+        return [each for each in self._asked.values() if not each.done()]
+
+    def ask(self, asked: Asked) -> None:
+        """Enter a request."""
+        self._asked[asked.id] = asked
+        if asked.waits:
+            self.waits += 1
+
+    def find(self, number: int) -> Asked | None:
+        """Return what was asked under an ID, if it is remembered."""
+        return self._asked.get(number)
+
+    def drop(self, asked: Asked) -> None:
+        """Forget what is not answered any more."""
+        self._asked.pop(asked.id, None)
+        if asked.waits:
+            self.waits -= 1
+
+    def answered(self, asked: Asked) -> None:
+        """Keep an answer, if it is worth it."""
+        # As long as there is a connection, all that gives something may still be given up.
+        if type(asked.request) in READS or (
+            asked.connection is not self.connection and is_repeatable(asked.request)
+        ):
+            self.drop(asked)
+            return
+        if asked.waits:
+            self.waits -= 1
+        order = self._order
+        order.append(asked.id)
+        if len(order) > self._size:
+            self._asked.pop(order.popleft(), None)
+
+    def forget(self, asked: Asked) -> None:
+        """Forget an answer."""
+        self._asked.pop(asked.id, None)
+
+    def disconnect(self) -> None:
+        """Keep what is worth something to a client that comes back."""
+        self.connection = None
+        for asked in tuple(self._asked.values()):
+            if is_repeatable(asked.request):
+                del self._asked[asked.id]
+
+
+class Memories:
+    """The memories of all clients that may come back; of those without a connection, a few."""
+
+    def __init__(self, requests: int, waits: int, remembered: int) -> None:
+        self._size = requests + waits
+        self._remembered = remembered
+        self.here: dict[Client, Memory] = {}
+        """Those of clients with a connection."""
+        self._away: OrderedDict[Client, Memory] = OrderedDict()
+        """Whoever left last is at the end."""
+
+    def recall(self, client: Client | None, connection: Connected) -> tuple[Memory, bool]:
+        """Return the memory of a client that is not here, and whether there was one."""
+        memory = None if client is None else self._away.pop(client, None)
+        resumed = memory is not None
+        if memory is None:
+            memory = Memory(client, self._size)
+        memory.connection = connection
+        if client is not None:
+            self.here[client] = memory
+        return memory, resumed
+
+    def leave(self, memory: Memory, *, comes_back: bool) -> list[Memory]:
+        """Note that a client has no connection; returns the memories that are forgotten for it."""
+        memory.disconnect()
+        if memory.client is None:
+            return [memory]
+        del self.here[memory.client]
+        if not comes_back:
+            return [memory]
+        self._away[memory.client] = memory
+        if len(self._away) > self._remembered:
+            return [self._away.popitem(last=False)[1]]
+        return []

@@ -1,0 +1,190 @@
+"""The service as a program: an allocator, its socket and its signals, from a configuration."""
+
+import errno
+import logging
+import os
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import anyio
+from anyio import create_task_group, open_signal_receiver
+
+from ioasid.actors._local_port import LocalPort
+from ioasid.actors._open import open_driver
+from ioasid.actors._port import answered
+from ioasid.actors._session import Session
+from ioasid.core import CloseSession, InvalidArgument, IoasidError, OpenSession, SessionOpened
+from ioasid.service._config import Config
+from ioasid.service._gate import Gate, Member
+from ioasid.service._metrics import Exposition, serving_metrics, take_figures
+from ioasid.service._policy import Policy, read_policy
+from ioasid.service._server import Server, serving
+from ioasid.service._systemd import notify, passed_socket, state_directory
+
+__all__ = ["serve"]
+
+logger = logging.getLogger("ioasid.service")
+
+BACKLOG: Final = 1024
+
+
+async def serve(config: Config, member: Member | None = None) -> None:
+    """Serve an allocator until SIGTERM or SIGINT, which end it in order.
+
+    SIGHUP reads the policy file again; one that is no good is logged, and the old one stays. Tells
+    a service manager that it is ready, and that it stops. `member` is what a `config.fleet` needs:
+    that of `ioasid.fleet`. Raises `InvalidArgument` and OSError for
+    a configuration that does not do.
+    """
+    async with AsyncExitStack() as stack:
+        tasks = await stack.enter_async_context(create_task_group())
+        # What is noticed of signals from here on is theirs, however early they come.
+        signals = stack.enter_context(
+            open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+        )
+        policy = _policy(config)
+        with listener_of(config) as listener:
+            async with (
+                _allocator(config) as driver,
+                _fleet(config, driver, member) as gate,
+                serving(driver, listener, policy, limits=config.limits, gate=gate) as server,
+            ):
+                if config.metrics is not None:
+                    exposition = _exposition()
+
+                    async def scraped() -> bytes:
+                        return exposition.text(await take_figures(driver, server))
+
+                    # It names holders and groups: for whom the process shares its group with.
+                    sock = bound(config.metrics, 0o660, None)
+                    await stack.enter_async_context(serving_metrics(sock, scraped, tasks))
+                notify("READY=1")
+                logger.info("serving %s", listener.getsockname() or "a socket that was passed")
+                async for number in signals:
+                    if number != signal.SIGHUP:
+                        break
+                    _read_again(config, server)
+                notify("STOPPING=1")
+                logger.info("stopping")
+        tasks.cancel_scope.cancel()
+    logger.info("stopped")
+
+
+def run(config: Config, member: Member | None = None) -> None:
+    """Run `serve` on an event loop of its own: on uvloop, which serves more, where it is there."""
+    with_uvloop = find_spec("uvloop") is not None
+    anyio.run(serve, config, member, backend_options={"use_uvloop": with_uvloop})
+
+
+@asynccontextmanager
+async def _allocator(config: Config) -> AsyncIterator[LocalPort]:
+    kept = _journal(config)
+    if kept is None:
+        logger.warning("there is no journal: what is served is forgotten when this process ends")
+    else:
+        logger.info("the journal is %s", kept)
+    opened = open_driver(
+        capacity=config.capacity, order=config.order, journal=kept, on_reboot=config.on_reboot
+    )
+    async with opened as driver:
+        yield driver
+
+
+@asynccontextmanager
+async def _fleet(
+    config: Config, driver: LocalPort, member: Member | None
+) -> AsyncIterator[Gate | None]:
+    if config.fleet is None:
+        yield None
+        return
+    if member is None:
+        raise InvalidArgument("fleet", config.fleet, "none: no fleet comes with this program")
+    host = config.host or socket.gethostname()
+    name = f"fleet:{host}"
+    opened = answered(await driver.send(OpenSession(name)), SessionOpened)
+    port = driver.join(opened)
+    try:
+        async with member(config.fleet, host, Session(port, name, opened)) as gate:
+            logger.info("this is the host %s of the fleet at %s", host, config.fleet)
+            yield gate
+    finally:
+        port.leave(CloseSession())
+
+
+def _journal(config: Config) -> str | Path | None:
+    folder = state_directory()
+    return config.journal or (folder and folder / "ioasid.journal")
+
+
+def _exposition() -> Exposition:
+    try:
+        return Exposition()
+    except ModuleNotFoundError:
+        expected = "nothing without prometheus-client: pip install 'ioasid[service]'"
+        raise InvalidArgument("metrics", "a path", expected) from None
+
+
+def _policy(config: Config) -> Policy:
+    return Policy.only(os.getuid()) if config.policy is None else read_policy(config.policy)
+
+
+def _read_again(config: Config, server: Server) -> None:
+    try:
+        server.policy = _policy(config)
+    except (OSError, IoasidError) as error:
+        logger.error("the policy file is no good, and the old policy stays: %s", error)
+    else:
+        logger.info("read the policy again; it holds for connections that come")
+
+
+def listener_of(config: Config) -> socket.socket:
+    """Return the socket to listen on: one that was passed, or one that is made."""
+    return passed_socket() or bound(config.socket, config.mode, config.group)
+
+
+def bound(path: str, mode: int, group: str | None) -> socket.socket:
+    """Make a Unix socket that listens; one that a process left behind is replaced.
+
+    Raises OSError that names the path, also if somebody listens there.
+    """
+    if Path(path).is_socket():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                Path(path).unlink(missing_ok=True)
+            except BlockingIOError:
+                # Somebody listens, and has much to do.
+                pass
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # Nobody connects before it has its owner and mode.
+        before = os.umask(0o177)
+        try:
+            sock.bind(path)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            if error.errno == errno.EADDRINUSE:
+                by = "a service" if Path(path).is_socket() else "a file that is no socket"
+                reason = f"it is in use by {by}; choose another socket, or end that first"
+            raise OSError(error.errno or errno.EINVAL, reason, path) from None
+        finally:
+            os.umask(before)
+        if group is not None:
+            try:
+                shutil.chown(path, group=group)
+            except LookupError:
+                raise InvalidArgument("group", group, "a group that there is") from None
+        Path(path).chmod(mode)
+        sock.listen(BACKLOG)
+    except BaseException:
+        sock.close()
+        raise
+    return sock

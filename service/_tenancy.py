@@ -1,0 +1,203 @@
+"""A tenant's connection: one token, and what is in its set; nothing else exists for it.
+
+Its requests name its set, always: one that names none is made to, and one that names another is
+refused as if there were none. What the allocator says of others does not pass: an ID that belongs
+to another set, or lives another life by now, is unknown.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ioasid.core import (
+    Acknowledge,
+    AdjustSet,
+    Alloc,
+    AllocMany,
+    AllocSet,
+    AttachData,
+    AttachSpid,
+    CloseSession,
+    Defer,
+    Detach,
+    DetachData,
+    DetachSpid,
+    Event,
+    Find,
+    FindBySpid,
+    FindSet,
+    FindSid,
+    FoundSid,
+    Free,
+    FreeMany,
+    FreeSet,
+    Get,
+    InvalidArgument,
+    IoasidRecord,
+    ListSet,
+    ListSets,
+    Notify,
+    NotOfThisSet,
+    OpenSession,
+    Put,
+    Request,
+    Resync,
+    SetPage,
+    SetRecord,
+    StaleIoasid,
+    Subscribe,
+    SuspendSession,
+    UnknownIoasid,
+    UnknownSet,
+    UnknownToken,
+    Unsubscribe,
+)
+from ioasid.service._errors import PermissionDenied
+from ioasid.service._permits import Permit, Role
+
+__all__: list[str] = []
+
+OWN: Final = frozenset(
+    (OpenSession, CloseSession, SuspendSession, Unsubscribe, Detach, Acknowledge, Defer)
+)
+"""What concerns its own holders only."""
+OF_A_SET: Final = frozenset(
+    (
+        *(Alloc, AllocMany, FreeSet, FreeMany, FindBySpid, ListSet, AdjustSet),
+        *(Find, FindSid, Free, Get, Put, AttachData, DetachData, AttachSpid, DetachSpid, Notify),
+    )
+)
+"""What is done in a set, which has to be its own."""
+
+ANOTHER: Final = "another"
+"""What stands for the name of any other holder."""
+
+Show = Callable[[Any], Any]
+
+
+class Tenancy:
+    """The permit of a connection that has one token."""
+
+    def __init__(self, permit: Permit, token: str) -> None:
+        self._permit = permit
+        self.token: Final = token
+        self.sid: int | None = None
+        """The number of its set, as far as known; a number is never used again."""
+
+    def is_uncertain(self, request: Request) -> bool:
+        """Tell whether the set that a request is about has to be looked up by `lookup` first."""
+        if type(request) not in OF_A_SET and type(request) not in (Subscribe, FindSet):
+            return False
+        named = getattr(request, "sid", None)
+        if named is None:
+            return self.sid is None and type(request) in OF_A_SET
+        return bool(named != self.sid)
+
+    @property
+    def lookup(self) -> FindSet:
+        """The request whose answer `learn` takes."""
+        return FindSet(self.token)
+
+    def learn(self, answer: Any) -> None:
+        """Take what a request came to: its set may have a number, or another one."""
+        if type(answer) is SetRecord and answer.token == self.token:
+            self.sid = answer.sid
+
+    def admit(self, request: Request) -> tuple[Request, Show]:
+        """Return what to ask instead, and what makes the tenant's answer of what it comes to.
+
+        Raises what it is refused with.
+        """
+        kind = type(request)
+        if kind in OWN:
+            return request, self._show
+        match request:
+            case Subscribe(sid=sid, token=token):
+                self._check_scope(sid, token)
+                return request, self._show
+            case FindSet(token=token, sid=sid):
+                if token is not None and token != self.token:
+                    raise UnknownToken(token)
+                if sid is not None and sid != self.sid:
+                    raise UnknownSet(sid)
+                return FindSet(self.token), self._show
+            case ListSets(after=after):
+                return FindSet(self.token), lambda answer: self._page(answer, after)
+            case AllocSet(token=self.token, group=group):
+                if group is not None and group == self._permit.group:
+                    return request, self._show
+            case AdjustSet() if self._permit.group is None:
+                pass
+            case FindSid(ioasid=ioasid, generation=generation):
+                return Find(ioasid, self._set(request), generation), self._show_sid
+            case _ if kind in OF_A_SET:
+                asked: Any = request
+                return replace(asked, sid=self._set(request)), self._show
+            case _:
+                pass
+        raise PermissionDenied(Role.TENANT, f"send {kind.__name__}")
+
+    def _set(self, request: Any) -> int:
+        # Whichever set a request names, if it is not the tenant's own there is none.
+        named: Any = getattr(request, "sid", None)
+        if named is not None and (type(named) is not int or named != self.sid):
+            raise UnknownSet(named) if type(named) is int else _no_number(named)
+        if self.sid is None:
+            ioasid = getattr(request, "ioasid", None)
+            raise UnknownIoasid(ioasid) if type(ioasid) is int else UnknownToken(self.token)
+        return self.sid
+
+    def _check_scope(self, sid: Any, token: Any) -> None:
+        if sid is None and token is None:
+            raise PermissionDenied(Role.TENANT, "subscribe to the whole system")
+        if token is not None and token != self.token:
+            raise PermissionDenied(Role.TENANT, "subscribe to another token")
+        if sid is not None and sid != self.sid:
+            raise UnknownSet(sid) if type(sid) is int else _no_number(sid)
+
+    # -- what comes back ----------------------------------------------------------------------
+
+    def _show(self, answer: Any) -> Any:
+        self.learn(answer)
+        match answer:
+            case NotOfThisSet(ioasid=ioasid) | StaleIoasid(ioasid=ioasid):
+                return UnknownIoasid(ioasid)
+            case IoasidRecord(references=references):
+                return replace(answer, references=self._own_names(references))
+            case _:
+                return answer
+
+    def _show_sid(self, answer: Any) -> Any:
+        shown = self._show(answer)
+        return FoundSid(shown.sid) if type(shown) is IoasidRecord else shown
+
+    def _page(self, answer: Any, after: Any) -> Any:
+        self.learn(answer)
+        if type(answer) is SetRecord:
+            past = type(after) is int and after >= answer.sid
+            return SetPage(() if past else (answer,), None)
+        return SetPage((), None) if type(answer) is UnknownToken else answer
+
+    def message(self, message: Event | Resync) -> Event | Resync:
+        """Return what the tenant is told of a message."""
+        if type(message) is Event:
+            self.sid = message.sid
+            if message.publisher is not None and not self._is_own(message.publisher):
+                return replace(message, publisher=ANOTHER)
+        return message
+
+    def _own_names(self, references: dict[str, int]) -> dict[str, int]:
+        shown: dict[str, int] = {}
+        for name, count in references.items():
+            known = name if self._is_own(name) else ANOTHER
+            shown[known] = shown.get(known, 0) + count
+        return shown
+
+    def _is_own(self, name: str) -> bool:
+        return bool(self._permit.holders) and name.startswith(self._permit.holders)
+
+
+def _no_number(value: object) -> Exception:
+    # As the allocator would say it.
+    return InvalidArgument.of("sid", value, "an int in 0..2^64-1")

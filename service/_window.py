@@ -1,0 +1,58 @@
+"""How much of one connection is under way, so that it is not read from beyond its bounds."""
+
+from collections.abc import Callable
+from typing import Final
+
+from ioasid.actors._local_port import LocalPort
+from ioasid.core import AllocatorClosed, FindSid, Request
+from ioasid.service._then import Then
+
+__all__: list[str] = []
+
+FENCE: Final = FindSid(0)
+"""A request that changes nothing; it is answered when all that was told before it is decided."""
+
+
+class Window:
+    """What is under way: requests whose answers have not left, and what is told without an answer.
+
+    What nobody is answered can't be counted by its answers. So behind as many as may be under way
+    a question is asked on every way that they went, and no more is taken until all are answered.
+    """
+
+    __slots__ = ("_fences", "_most", "_open", "_ports", "_told", "in_flight")
+
+    def __init__(self, most: int, opened: Callable[[], object]) -> None:
+        self._most: Final = most
+        self._open = opened
+        """Is called when there is room again."""
+        self.in_flight = 0
+        """Requests that were taken and whose answers have not left; not those that wait."""
+        self._told = 0
+        self._ports: dict[LocalPort, None] = {}
+        self._fences = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is to be taken."""
+        return self.in_flight >= self._most or self._fences > 0
+
+    def tell(self, port: LocalPort, request: Request) -> None:
+        """Pass on what nobody is answered."""
+        port.tell(request)
+        self._ports[port] = None
+        self._told += 1
+        if self._told < self._most:
+            return
+        ports, self._ports, self._told = tuple(self._ports), {}, 0
+        self._fences = len(ports)
+        for each in ports:
+            try:
+                each.post(FENCE, Then(self._passed))
+            except AllocatorClosed:
+                self._passed(None)
+
+    def _passed(self, _: object) -> None:
+        self._fences -= 1
+        if not self._fences:
+            self._open()

@@ -1,0 +1,550 @@
+"""An allocator whose disk fails: nothing has changed, nothing is lost, and it goes on.
+
+The disk is a layer of sqlite's own that is told to fail (`tests.journal.disk`), so the errors, and
+what is on the file then, are real ones.
+"""
+
+import random
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from threading import Event as Flag
+from typing import Any
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from ioasid.actors import Actor, Decision, Session, Subscription, Tap, open_allocator
+from ioasid.core import (
+    Allocator,
+    AllocatorClosed,
+    AttachSpid,
+    CloseSession,
+    DiskFailed,
+    Event,
+    EventKind,
+    Evict,
+    FreeSet,
+    IoasidError,
+    NotCommitted,
+    Resync,
+    UnknownSet,
+)
+from ioasid.journal import JournalUnusable
+from tests.actors.hosts import settle
+from tests.actors.inside import core_of, nobody_waits
+from tests.core.invariants import check_state
+from tests.journal.disk import IOERR_FSYNC, Disk, copied
+
+pytestmark = pytest.mark.anyio
+
+
+def break_(disk: Disk) -> None:
+    """Let nothing be synced any more."""
+    disk.fail("sync", code=IOERR_FSYNC)
+
+
+async def test_a_request_that_can_t_be_kept_is_refused(path: Path, disk: Disk) -> None:
+    """Nothing has changed, here or on the file; what only looks goes on; then all goes on."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.attach_spid(await host.alloc(0), 101)
+        before = await host.snapshot()
+        break_(disk)
+        for _ in range(3):
+            with pytest.raises(DiskFailed, match="look after the disk") as caught:
+                await host.alloc(0)
+            assert str(path) == caught.value.path
+            assert before == await host.snapshot()
+            assert [1] == [each.ioasid for each in await host.list_set(0)]
+            assert 1 == await host.find_by_spid(0, 101)
+            with pytest.raises(UnknownSet):
+                await host.find_set(sid=9)
+        disk.repair()
+        assert 2 == await host.alloc(0)
+        check_state(core_of(host))
+        expected = await host.snapshot()
+    async with open_allocator(journal=copied(path)) as host:
+        assert expected.sets == (await host.snapshot()).sets
+
+
+async def test_who_asked_at_once_is_refused_together(path: Path, disk: Disk) -> None:
+    """All of a batch, and of those decided meanwhile, are refused; those that look are answered."""
+    came_to: list[object] = []
+
+    async def ask(call: Callable[[], Awaitable[object]]) -> None:
+        try:
+            came_to.append(await call())
+        except NotCommitted:
+            came_to.append("refused")
+
+    async with open_allocator(capacity=64, mailbox_size=4, journal=path) as host:
+        await host.alloc_set("vm-1", 32)
+        break_(disk)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(ask, partial(host.alloc, 0))
+            tasks.start_soon(ask, partial(host.list_set, 0))
+        assert ["refused"] * 9 == [each for each in came_to if each == "refused"]
+        assert [[]] == [list(each) for each in came_to if each != "refused"]  # type: ignore[call-overload]
+        disk.repair()
+        assert 1 == await host.alloc(0)
+        assert nobody_waits(host)
+
+
+async def test_what_nobody_waits_for_is_kept_for_later(path: Path, disk: Disk) -> None:
+    """An acknowledgement, and the end of a session, are decided when the disk works again."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        async with host.session("dsa") as dsa:
+            async with host.subscribe() as events:
+                await host.alloc(0)
+                await host.alloc(0)
+                await dsa.get(2)
+                await host.free(1)
+                break_(disk)
+                while events.take() is not None:
+                    pass
+                with pytest.raises(NotCommitted):
+                    await host.alloc(0)
+                assert 1 == (await host.statistics()).free_pending
+            assert 1 == (await host.statistics()).subscriptions
+        assert 2 == (await host.statistics()).sessions
+        disk.repair()
+        await host.reserve_capacity(1)
+        figures = await host.statistics()
+        assert (0, 0, 1) == (figures.free_pending, figures.subscriptions, figures.sessions)
+        assert {} == (await host.find(2)).references
+
+
+async def test_it_goes_on_by_itself(
+    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With something kept the disk is tried again, though nobody asks."""
+    monkeypatch.setattr("ioasid.actors._allocator.RETRY", 0.01)
+    closed = anyio.Event()
+
+    def look(decision: Decision) -> None:
+        if isinstance(decision.request, CloseSession):
+            closed.set()
+
+    async with open_allocator(capacity=64, journal=path, taps=[look]) as host:
+        async with host.session("dsa"):
+            break_(disk)
+            with pytest.raises(NotCommitted):
+                await host.reserve_capacity(1)
+        await host.statistics()
+        assert not closed.is_set()
+        disk.repair()
+        await closed.wait()
+
+
+async def test_a_wait_outlives_a_failed_commit(path: Path, disk: Disk) -> None:
+    """Who waits for a reclaim goes on waiting when the state went back, and is answered."""
+    answers: list[bool] = []
+
+    async def wait(call: Callable[[], Awaitable[bool]]) -> None:
+        answers.append(await call())
+
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc_set("vm-2", 8)
+        async with host.session("dsa") as dsa, anyio.create_task_group() as tasks:
+            for sid in (0, 1):
+                await dsa.get(await host.alloc(sid))
+            tasks.start_soon(wait, partial(host.free, 1, wait=True))
+            tasks.start_soon(wait, partial(host.free_set, 1, wait=True))
+            await anyio.wait_all_tasks_blocked()
+            await host.statistics()
+            break_(disk)
+            for number in (1, 2):
+                with pytest.raises(NotCommitted):
+                    await dsa.put(number)
+            with pytest.raises(NotCommitted):
+                await host.free(2, wait=True)
+            disk.repair()
+            assert [] == answers
+            await dsa.put(1)
+            await anyio.wait_all_tasks_blocked()
+            assert [True] == answers
+            await dsa.put(2)
+        assert [True, True] == answers
+        assert nobody_waits(host)
+
+
+PART, MANY = 4, 100
+"""IDs that are dealt with at once, and how many there are: some parts are decided together."""
+
+
+@pytest.fixture
+def breaks(monkeypatch: pytest.MonkeyPatch, disk: Disk) -> Tap:
+    """Fails the disk as soon as something is begun that is done in parts, which are small."""
+    monkeypatch.setitem(Allocator.__init__.__kwdefaults__ or {}, "part", PART)
+    monkeypatch.setattr("ioasid.actors._allocator.RETRY", 0.01)
+
+    def look(decision: Decision) -> None:
+        if isinstance(decision.request, FreeSet | Evict):
+            break_(disk)
+
+    return look
+
+
+async def failed(host: Session) -> None:
+    """Wait until a commit has failed, and the state is that of the last one again."""
+    with pytest.raises(NotCommitted):
+        await host.reserve_capacity(1)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+async def test_a_set_freed_in_parts_on_a_disk_that_fails(
+    path: Path, disk: Disk, breaks: Tap, wait: bool
+) -> None:
+    """What was begun goes on when the disk works again, and whoever waits for it is answered."""
+    answers: list[bool] = []
+
+    async def free(host: Session) -> None:
+        answers.append(await host.free_set(0, wait=wait))
+
+    async with (
+        open_allocator(journal=path, taps=[breaks]) as host,
+        host.session("kvm") as kvm,
+    ):
+        await host.alloc_set("vm-1", MANY)
+        async with kvm.subscribe(sid=0, queue_size=2 * MANY) as events:
+            await host.alloc_many(0, MANY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(free, host)
+                await settle()
+                await failed(host)
+                assert [] == answers
+                assert 0 < (await host.statistics()).free_pending < MANY
+                disk.repair()
+                while core_of(host).has_work:
+                    await host.reserve_capacity(1)
+                assert MANY == (await host.statistics()).free_pending
+                await settle()
+                assert ([] if wait else [False]) == answers
+                freed = 0
+                while freed < MANY:
+                    message = await anext(events)
+                    freed += isinstance(message, Event) and message.kind is EventKind.FREE
+                events.take()
+            assert [wait] == answers
+        await settle()
+        assert nobody_waits(host)
+        assert 0 == (await host.statistics()).sets
+        check_state(core_of(host))
+
+
+async def test_an_eviction_in_parts_on_a_disk_that_fails(
+    path: Path, disk: Disk, breaks: Tap
+) -> None:
+    """Whoever evicted a holder is answered when its references are dropped, a bit later."""
+    async with open_allocator(journal=path, taps=[breaks]) as host:
+        await host.alloc_set("vm-1", MANY)
+        await host.alloc_many(0, MANY)
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012
+            async with host.session("vdcm") as vdcm:
+                async with anyio.create_task_group() as tasks:
+                    for ioasid in range(1, MANY + 1):
+                        tasks.start_soon(vdcm.get, ioasid)
+                raise ZeroDivisionError
+        await host.reserve_capacity(1)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(host.evict, "vdcm")
+            await settle()
+            await failed(host)
+            assert {"vdcm": 1} == (await host.find(MANY)).references
+            assert not nobody_waits(host)
+            disk.repair()
+        assert {} == (await host.find(MANY)).references
+        assert nobody_waits(host)
+        assert 0 == (await host.statistics()).suspended
+
+
+async def test_giving_up_what_is_done_in_parts_on_a_disk_that_fails(
+    path: Path, disk: Disk, breaks: Tap
+) -> None:
+    """Nobody is answered then, what was asked for is done, and nothing is left of the asker."""
+    async with open_allocator(journal=path, taps=[breaks]) as host:
+        await host.alloc_set("vm-1", MANY)
+        async with host.session("kvm") as kvm, kvm.subscribe(sid=0, queue_size=2 * MANY):
+            await host.alloc_many(0, MANY)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(partial(host.free_set, 0, wait=True))
+                await settle()
+                await failed(host)
+                tasks.cancel_scope.cancel()
+            await host.statistics()
+            assert nobody_waits(host)
+            disk.repair()
+            while core_of(host).has_work:
+                await host.reserve_capacity(1)
+        # Who leaves lets go in parts, too.
+        await host.reserve_capacity(1)
+        while core_of(host).has_work:
+            await host.reserve_capacity(1)
+        assert nobody_waits(host)
+        assert 0 == (await host.statistics()).free_pending
+
+
+async def test_an_end_in_the_middle_of_parts_on_a_disk_that_fails(
+    path: Path, disk: Disk, breaks: Tap, log: Any
+) -> None:
+    """Whoever waits is told of the end, nothing is lost, and the next process goes on with it."""
+    raised: list[AllocatorClosed] = []
+
+    async def free(host: Session) -> None:
+        try:
+            await host.free_set(0)
+        except AllocatorClosed as closed:
+            raised.append(closed)
+
+    async with (
+        anyio.create_task_group() as tasks,
+        open_allocator(journal=path, taps=[breaks]) as host,
+    ):
+        await host.alloc_set("vm-1", MANY)
+        async with host.subscribe(sid=0, queue_size=2 * MANY, hold=True):
+            await host.alloc_many(0, MANY)
+            tasks.start_soon(free, host)
+            await settle()
+            await failed(host)
+    assert 1 == len(raised)
+    assert not any("2 acknowledgements" in each for each in log.lines)
+    disk.repair()
+    async with open_allocator(journal=path) as host:
+        while core_of(host).has_work:
+            await host.reserve_capacity(1)
+        assert MANY == (await host.statistics()).free_pending
+        check_state(core_of(host))
+
+
+async def test_giving_up_what_is_never_committed(path: Path, disk: Disk) -> None:
+    """What undoes a request is void with it: it must not take away what was had before."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.get(await host.alloc(0))
+        release = Flag()
+        disk.fails = lambda done: IOERR_FSYNC if done.action == "sync" and release.wait(60) else 0
+
+        async def fail() -> None:
+            with pytest.raises(NotCommitted):
+                await host.reserve_capacity(1)
+
+        async def give_up(scope: anyio.CancelScope) -> None:
+            with scope:
+                await host.get(1)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            await settle()
+            scope = anyio.CancelScope()
+            tasks.start_soon(give_up, scope)
+            await settle()
+            assert {"host": 2} == references(host)
+            scope.cancel()
+            await settle()
+            assert {"host": 1} == references(host)
+            release.set()
+        disk.repair()
+        await host.reserve_capacity(1)
+        assert {"host": 1} == references(host)
+        check_state(core_of(host))
+
+
+def references(host: Session) -> dict[str, int]:
+    """Who references the first ID, as decided so far."""
+    record = core_of(host).record(1)
+    assert record is not None
+    return dict(record.references)
+
+
+async def test_a_subscription_that_never_began(path: Path, disk: Disk) -> None:
+    """One whose beginning could not be kept is refused, and can be asked for again."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        break_(disk)
+        with pytest.raises(NotCommitted):
+            async with host.subscribe(acknowledge_within=1.0):
+                raise AssertionError("not reached")
+        with pytest.raises(NotCommitted):
+            async with host.session("dsa"):
+                raise AssertionError("not reached")
+        disk.repair()
+        async with host.session("dsa"), host.subscribe(acknowledge_within=1.0) as events:
+            await host.alloc(0)
+            message = await anext(events)
+            assert isinstance(message, Event)
+            assert EventKind.ALLOC is message.kind
+
+
+async def test_taps_see_only_what_is_kept(path: Path, disk: Disk) -> None:
+    """No tap is shown what was never committed; what follows is shown with its changes."""
+    seen: list[Decision] = []
+    async with open_allocator(capacity=64, journal=path, taps=[seen.append]) as host:
+        await host.alloc_set("vm-1", 8)
+        break_(disk)
+        with pytest.raises(NotCommitted):
+            await host.alloc(0)
+        disk.repair()
+        await host.alloc(0)
+    indices = [each.index for each in seen]
+    assert sorted({*indices}) == indices
+    assert 1 == sum(bool(each.changes.allocated) for each in seen)
+
+
+async def test_an_end_without_a_disk(path: Path, disk: Disk, log: Any) -> None:
+    """Left in order while the disk fails, it ends; what was kept is lost, and that is logged."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(0)
+        async with host.session("dsa") as dsa:
+            await dsa.get(ioasid)
+            break_(disk)
+            with pytest.raises(NotCommitted):
+                await host.alloc(0)
+    assert any("1 acknowledgements and ends of sessions are lost" in each for each in log.lines)
+    disk.repair()
+    async with open_allocator(journal=path) as host:
+        assert {"dsa": 1} == (await host.find(ioasid)).references
+        assert 1 == (await host.statistics()).suspended
+
+
+async def test_an_end_that_finds_the_disk_working(path: Path, disk: Disk) -> None:
+    """Left in order when the disk works again, what was kept is decided before the end."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(0)
+        async with host.session("dsa") as dsa:
+            await dsa.get(ioasid)
+            break_(disk)
+            with pytest.raises(NotCommitted):
+                await host.alloc(0)
+        disk.repair()
+    async with open_allocator(journal=path) as host:
+        assert {} == (await host.find(ioasid)).references
+
+
+async def test_a_disk_that_fails_from_the_beginning(path: Path, disk: Disk) -> None:
+    """An allocator that can't keep its first session does not open."""
+    async with open_allocator(journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+    break_(disk)
+    with pytest.raises((NotCommitted, JournalUnusable)):
+        async with open_allocator(journal=path):
+            raise AssertionError("not reached")
+    disk.repair()
+    async with open_allocator(journal=path) as host:
+        assert 8 == (await host.find_set("vm-1")).quota
+
+
+class Keeper(Actor):
+    """Takes a reference to every ID that is bound."""
+
+    def subscribe(self, *, restarted: bool) -> Subscription:
+        """Be told of all that is bound, and of what was."""
+        return self.session.subscribe(
+            kinds={EventKind.BIND}, replay=restarted, wake=self.note_event
+        )
+
+    async def on_event(self, message: Event | Resync) -> None:
+        """Take a reference."""
+        if isinstance(message, Event):
+            await self.session.get(message.ioasid)
+
+
+async def test_a_driver_outlives_the_outage(path: Path, disk: Disk) -> None:
+    """However often it is restarted meanwhile, it does not give up, and goes on with the disk."""
+    driver = Keeper("driver", max_restarts=1, restart_wait=0.0)
+
+    def look(decision: Decision) -> None:
+        if isinstance(decision.request, AttachSpid):
+            break_(disk)
+
+    async with (
+        open_allocator(capacity=64, journal=path, taps=[look]) as host,
+        anyio.create_task_group() as tasks,
+    ):
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        await tasks.start(driver.run, host)
+        await host.attach_spid(1, 101)
+        while driver.statistics().restarts < 5:
+            assert driver.statistics().state != "down"
+            await host.statistics()
+        disk.repair()
+        while driver.statistics().state != "serving":
+            await host.statistics()
+        driver.stop()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_at_random(path: Path, disk: Disk, seed: int) -> None:
+    """The disk fails and works at random: whoever was answered finds it so, and others nothing."""
+    chance = random.Random(seed)
+    mine: dict[int, set[int]] = {number: set() for number in range(5)}
+    spids: dict[int, int] = {}
+
+    async def live(host: Session, number: int) -> None:
+        own = mine[number]
+        async with host.session(f"vm-{number}") as vm:
+            for step in range(12):
+                try:
+                    match chance.randrange(4):
+                        case 0 | 1:
+                            own.add(await vm.alloc(0))
+                        case 2 if own:
+                            ioasid = chance.choice(sorted(own))
+                            if ioasid not in spids:
+                                await vm.attach_spid(ioasid, 1000 * number + step)
+                                spids[ioasid] = 1000 * number + step
+                        case _ if own:
+                            ioasid = chance.choice(sorted(own))
+                            await vm.free(ioasid)
+                            own.discard(ioasid)
+                            spids.pop(ioasid, None)
+                        case _:
+                            pass
+                except NotCommitted:
+                    pass
+                if chance.random() < 0.2:
+                    break_(disk)
+                elif chance.random() < 0.5:
+                    disk.repair()
+            disk.repair()
+
+    async def insist(host: Session, number: int) -> None:
+        while True:
+            try:
+                await live(host, number)
+                return
+            except NotCommitted:
+                disk.repair()
+
+    async with open_allocator(
+        capacity=256, mailbox_size=chance.choice([1, 3, 1024]), journal=path
+    ) as host:
+        await host.alloc_set("vm-1", 200)
+        async with anyio.create_task_group() as tasks:
+            for number in mine:
+                tasks.start_soon(insist, host, number)
+        disk.repair()
+        await host.reserve_capacity(1)
+        expected = await host.snapshot()
+        check_state(core_of(host))
+        assert nobody_waits(host)
+        assert sorted(each for own in mine.values() for each in own) == sorted(
+            each.ioasid for each in await host.list_set(0)
+        )
+        assert spids == {
+            each.ioasid: each.spid for each in await host.list_set(0) if each.spid is not None
+        }
+        copy = copied(path)
+    async with open_allocator(journal=copy) as host:
+        found = await host.snapshot()
+        assert expected.sets == found.sets
+        assert expected.generation == found.generation
+    assert issubclass(NotCommitted, IoasidError)
+    assert replace(expected, now=1.0) == expected

@@ -1,0 +1,86 @@
+"""An etcd of one's own, on loopback, in a scratch directory."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+from attrs import define
+
+ETCD = shutil.which(os.environ.get("IOASID_ETCD", "etcd"))
+"""The server, if there is one."""
+
+
+@define(eq=False)
+class Etcd:
+    """A server that can be killed and started again, with what it had."""
+
+    port: int
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        self.process = subprocess.Popen(
+            self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def answers(self) -> None:
+        """Wait until it takes connections."""
+        for _ in range(2000):
+            with socket.socket() as asking:
+                if asking.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.01)
+        raise AssertionError("etcd does not answer")
+
+    def kill(self) -> None:
+        """Kill it, without a warning."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+@contextmanager
+def etcd() -> Iterator[Etcd]:
+    """Run an etcd for the length of a `with`."""
+    assert ETCD is not None, "there is an etcd"
+    port, peer = free_port(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [ETCD, "--name", "one", "--data-dir", str(Path(folder) / "data")]
+        for option, number in (("client", port), ("peer", peer)):
+            url = f"http://127.0.0.1:{number}"
+            command += [f"--listen-{option}-urls", url]
+            name = "advertise-client-urls" if option == "client" else "initial-advertise-peer-urls"
+            command += [f"--{name}", url]
+        command += ["--initial-cluster", f"one=http://127.0.0.1:{peer}"]
+        server = Etcd(port, command)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+async def one_loop() -> AsyncIterator[None]:
+    """Keep one event loop for a module, and end it when the client's library is done with it.
+
+    The library polls for the whole process, and calls back into a loop that has ended.
+    """
+    yield
+    await anyio.sleep(0.2)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])

@@ -1,0 +1,189 @@
+"""The store in etcd: as the one in memory, and over a server that is killed."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from random import Random
+from typing import Any
+
+import anyio
+import pytest
+
+from ioasid.core import InvalidArgument, IoasidError
+from ioasid.fleet import (
+    Coordinator,
+    EtcdStore,
+    HistoryLost,
+    HostAgent,
+    Phase,
+    Store,
+    StoreUnavailable,
+    open_etcd,
+    open_store,
+)
+from tests.fleet import stores
+from tests.fleet.stores import ETCD, Etcd, etcd
+from tests.fleet.worlds import VM, open_world
+
+pytestmark = pytest.mark.anyio
+KILLS = int(os.environ.get("IOASID_KILLS", "3"))
+"""How many times the test over a server that is killed twice is run."""
+needs_etcd = pytest.mark.skipif(ETCD is None, reason="no etcd here; make fleet-test says how")
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Where the client library runs."""
+    return "asyncio"
+
+
+one_loop = pytest.fixture(scope="module", autouse=True)(stores.one_loop)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Etcd]:
+    """A server for the module."""
+    with etcd() as running:
+        yield running
+
+
+@pytest.fixture
+async def store(server: Etcd) -> AsyncIterator[EtcdStore]:
+    """The store, when its server answers."""
+    async with open_etcd(port=server.port) as opened:
+        await answers(opened)
+        yield opened
+
+
+async def answers(store: Store) -> None:
+    """Wait until the store answers."""
+    with anyio.fail_after(20):
+        while True:
+            try:
+                await store.get("")
+                return
+            except StoreUnavailable:
+                await anyio.sleep(0.1)
+
+
+@needs_etcd
+async def test_a_vm_moves(store: EtcdStore) -> None:
+    """The protocol over etcd: four compare-and-sets, and the record says so."""
+    async with open_world() as world:
+        for name, host in world.hosts.items():
+            world.agents[name] = HostAgent(name, store, host)
+        coordinator = Coordinator(store, world.agents.__getitem__)
+        await coordinator.own(VM, "a")
+        _, before = await store.get("vm/")
+        await coordinator.move(VM, "b")
+        found, after = await store.get("vm/")
+        assert (4, {f"vm/{VM}"}) == (after - before, set(found))
+        record = await coordinator.where(VM)
+        assert ("b", Phase.OWNED, 1) == (record.host, record.phase, record.epoch)
+
+
+@needs_etcd
+async def test_a_watch_goes_on_over_a_server_that_was_killed(
+    store: EtcdStore, server: Etcd
+) -> None:
+    """Nothing is left out, and nothing comes twice."""
+    first = await store.txn({}, {"w/0": b"0"})
+    assert first is not None
+    seen: list[tuple[str, int]] = []
+    written: list[tuple[str, int]] = [("w/0", first)]
+
+    async def watch() -> None:
+        async with store.watch("w/", first) as changes:
+            async for change in changes:
+                seen.append((change.key, change.revision))
+                if change.key == "w/last":
+                    return
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        for number in range(1, 6):
+            revision = await store.txn({}, {f"w/{number}": b"", f"w/{number}b": b""})
+            assert revision is not None
+            written += [(f"w/{number}", revision), (f"w/{number}b", revision)]
+            if number == 3:
+                server.kill()
+                with pytest.raises(StoreUnavailable):
+                    await store.get("w/")
+                server.start()
+                await answers(store)
+        revision = await store.txn({}, {"w/last": b""})
+        assert revision is not None
+        written.append(("w/last", revision))
+    assert written == seen
+
+
+@needs_etcd
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(KILLS))
+async def test_two_coordinators_over_a_store_that_is_killed(
+    store: EtcdStore, server: Etcd, seed: int
+) -> None:
+    """They move, finish and abort while the server dies where it is, and comes back."""
+    random = Random(seed)
+    async with open_world() as world:
+        for name, host in world.hosts.items():
+            world.agents[name] = HostAgent(name, store, host)
+        await store.txn({}, {f"vm/{VM}": None})
+        await Coordinator(store, world.agents.__getitem__).own(VM, "a")
+
+        async def act() -> None:
+            coordinator = Coordinator(store, world.agents.__getitem__)
+            for _ in range(20):
+                try:
+                    match random.choice(("move", "move", "finish", "abort")):
+                        case "move":
+                            await coordinator.move(VM, random.choice("ab"))
+                        case "finish":
+                            await coordinator.finish(VM)
+                        case _:
+                            await coordinator.abort(VM)
+                except IoasidError:
+                    pass
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(act)
+            tasks.start_soon(act)
+            for _ in range(2):
+                await anyio.sleep(random.random() / 10)
+                server.kill()
+                server.start()
+                await answers(store)
+        await Coordinator(store, world.agents.__getitem__).finish(VM)
+        record = await Coordinator(store, world.agents.__getitem__).where(VM)
+        assert record.host == await world.check(store=store)
+
+
+@needs_etcd
+async def test_what_the_server_dropped_is_not_passed_over(store: EtcdStore) -> None:
+    """Who watches from before a compaction is told, and does not wait for ever."""
+    first = await store.txn({}, {"c/0": b"0"})
+    last = await store.txn({}, {"c/0": b"1"})
+    assert first is not None
+    assert last is not None
+    await store._client.compact(last)
+    async with store.watch("c/", first) as changes:
+        with anyio.fail_after(10), pytest.raises(HistoryLost):
+            await anext(changes)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nowhere", "https://a:2379", "http://", "http://a:99999", "http://a/b", None, 7]
+)
+def test_a_url_that_is_none_is_refused(url: Any) -> None:
+    """It is that of an etcd, without TLS."""
+    with pytest.raises(InvalidArgument):
+        open_store(url)
+
+
+@pytest.mark.parametrize(
+    "where", [{"host": ""}, {"host": 7}, {"port": 0}, {"port": 2**16}, {"port": "2379"}]
+)
+async def test_an_address_that_is_none_is_refused(where: dict[str, Any]) -> None:
+    """A host or port of the wrong type or range is an argument error."""
+    with pytest.raises(InvalidArgument):
+        async with open_etcd(**where):
+            pass

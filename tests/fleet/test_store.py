@@ -1,0 +1,111 @@
+"""What every store has to do, in memory and in etcd."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import anyio
+import pytest
+
+from ioasid.fleet import HostRecord, MemoryStore, Store, alive_hosts, announce, open_etcd
+from tests.fleet import stores
+from tests.fleet.stores import ETCD, Etcd, etcd
+from tests.fleet.test_etcd import answers
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Where both run."""
+    return "asyncio"
+
+
+one_loop = pytest.fixture(scope="module", autouse=True)(stores.one_loop)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Etcd | None]:
+    """A server for the module, if there can be one."""
+    if ETCD is None:
+        yield None
+        return
+    with etcd() as running:
+        yield running
+
+
+@pytest.fixture(params=["memory", "etcd"])
+async def store(request: pytest.FixtureRequest, server: Etcd | None) -> AsyncIterator[Store]:
+    """A store of each kind."""
+    if request.param == "memory":
+        yield MemoryStore()
+        return
+    if server is None:
+        pytest.skip("no etcd here; make fleet-test says how")
+    async with open_etcd(port=server.port) as opened:
+        await answers(opened)
+        found, _ = await opened.get("")
+        await opened.txn({}, {**dict.fromkeys(found), "x": None})
+        yield opened
+
+
+async def test_a_transaction_is_all_or_nothing(store: Store) -> None:
+    """It compares revisions, 0 for what is not there, and writes only if all are as expected."""
+    first = await store.txn({"a": 0}, {"a": b"1"})
+    assert first is not None
+    assert None is await store.txn({"a": 0}, {"a": b"2"})
+    assert None is await store.txn({"a": first, "b": first}, {"a": b"2", "b": b"2"})
+    second = await store.txn({"a": first, "b": 0}, {"a": b"2", "b": b"2"})
+    assert second is not None
+    found, revision = await store.get("")
+    assert {"a": (b"2", second), "b": (b"2", second)} == {
+        key: (each.value, each.revision) for key, each in found.items()
+    }
+    assert revision == second > first
+    assert None is not await store.txn({"a": second}, {"a": None})
+    assert {"b"} == set((await store.get(""))[0])
+    assert {} == (await store.get("a"))[0]
+
+
+async def test_a_watch_begins_where_it_is_told(store: Store) -> None:
+    """It tells what was written before it began, deletions too, and of its prefix alone."""
+    first = await store.txn({}, {"w/a": b"1"})
+    second = await store.txn({}, {"w/a": b"2", "x/a": b"2"})
+    third = await store.txn({}, {"w/a": None})
+    assert first is not None
+    assert second is not None
+    for prefix, expected in (
+        ("w/", [("w/a", b"2", second), ("w/a", None, third)]),
+        ("", [("w/a", b"2", second), ("x/a", b"2", second), ("w/a", None, third)]),
+    ):
+        seen = []
+        with anyio.fail_after(10):
+            async with store.watch(prefix, second) as changes:
+                async for change in changes:
+                    seen.append((change.key, change.value, change.revision))
+                    if len(seen) == len(expected):
+                        break
+        assert expected == seen
+
+
+async def test_what_is_written_with_a_lease_goes_with_it(store: Store) -> None:
+    """A lease can be kept up as long as it is there; ended, it takes its keys along."""
+    lease = await store.lease(5)
+    await store.txn({}, {"l": b""}, lease)
+    assert await lease.keep()
+    assert {"l"} == set((await store.get("l"))[0])
+    await lease.end()
+    assert {} == (await store.get("l"))[0]
+    assert not await lease.keep()
+
+
+async def test_hosts_are_alive_while_they_say_so(store: Store) -> None:
+    """A host that left is not among them."""
+    async with announce(store, "a", seconds=5), announce(store, "b", seconds=5):
+        with anyio.fail_after(10):
+            async with store.watch("host/", 1) as changes:
+                seen: set[str] = set()
+                async for change in changes:
+                    seen.add(change.key)
+                    if {"host/a", "host/b"} <= seen:
+                        break
+        assert (HostRecord("a"), HostRecord("b")) == await alive_hosts(store)
+    assert () == await alive_hosts(store)

@@ -1,0 +1,76 @@
+"""The end of sqlite's write-ahead log: whole, torn, or damaged before its end."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from ioasid.journal._wal import FRAME, HEADER, WalEnd, wal_end
+
+PAGE = 512
+SIZE = FRAME.size + PAGE
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The log of five commits, one frame each."""
+    path = tmp_path_factory.mktemp("wal") / "db"
+    file = sqlite3.connect(path, isolation_level=None)
+    file.execute(f"PRAGMA page_size = {PAGE}")
+    file.execute("CREATE TABLE t (a)")
+    file.execute("PRAGMA locking_mode = EXCLUSIVE")
+    file.execute("PRAGMA journal_mode = WAL")
+    for number in range(5):
+        file.execute("INSERT INTO t VALUES (?)", (number,))
+    data = Path(f"{path}-wal").read_bytes()
+    file.close()
+    assert HEADER.size + 5 * SIZE == len(data)
+    return data
+
+
+def test_a_whole_log(log: bytes) -> None:
+    """All of its frames can be read, and nothing is left."""
+    assert WalEnd(5, 0, damaged=False) == wal_end(log)
+    assert WalEnd(0, 0, damaged=False) == wal_end(b"")
+
+
+def test_a_log_cut_at_every_byte(log: bytes) -> None:
+    """What is left of a frame, or of the header, is a torn end, wherever it was cut."""
+    for size in range(len(log)):
+        whole = max(0, (size - HEADER.size) // SIZE)
+        left = size - (HEADER.size + whole * SIZE if whole else 0)
+        assert WalEnd(whole, left, damaged=False) == wal_end(log[:size])
+
+
+@pytest.mark.parametrize("frame", range(5))
+@pytest.mark.parametrize("place", [9, 30, SIZE - 1])
+def test_a_frame_that_rots(log: bytes, frame: int, place: int) -> None:
+    """The last one could be a write that was never done; any other was told of, and is damage."""
+    at = HEADER.size + frame * SIZE + place
+    spoilt = log[:at] + bytes([log[at] ^ 64]) + log[at + 1 :]
+    end = wal_end(spoilt)
+    assert (frame, frame < 4) == (end.frames, end.damaged)
+
+
+def test_a_header_that_rots(log: bytes) -> None:
+    """Without a header nothing can be read, and with frames behind it that is damage."""
+    for place in range(HEADER.size):
+        spoilt = log[:place] + bytes([log[place] ^ 64]) + log[place + 1 :]
+        end = wal_end(spoilt)
+        assert (0, True) == (end.frames, end.damaged), place
+        assert not wal_end(spoilt[: HEADER.size]).damaged
+
+
+def test_frames_of_an_earlier_log(log: bytes) -> None:
+    """What a longer log left behind this one has another salt, and is nobody's."""
+    frame = bytearray(log[HEADER.size : HEADER.size + SIZE])
+    frame[8] ^= 1
+    assert WalEnd(5, 3 * SIZE, damaged=False) == wal_end(log + bytes(frame) * 3)
+
+
+def test_a_transaction_that_is_not_whole(log: bytes) -> None:
+    """Frames without a commit behind them are not counted."""
+    frame = bytearray(log[HEADER.size + 3 * SIZE : HEADER.size + 4 * SIZE])
+    frame[4:8] = bytes(4)
+    spoilt = log[: HEADER.size + 3 * SIZE] + bytes(frame)
+    assert WalEnd(3, SIZE, damaged=False) == wal_end(spoilt)

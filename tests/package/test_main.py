@@ -1,0 +1,63 @@
+"""Where the command line begins, and what `ioasid` itself is."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+
+import ioasid
+
+
+def run(*arguments: str) -> str:
+    """What Python prints, in an interpreter of its own."""
+    command = [sys.executable, "-W", "error", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "extra"),
+    [("click", "--help", "service"), ("rich", "status", "service"), ("textual", "top", "top")],
+)
+def test_without_its_extra_it_says_which(missing: str, command: str, extra: str) -> None:
+    """A plain installation has the command, which names the extra and is no traceback."""
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['ioasid', {command!r}]\n"
+        "from ioasid.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    text = f"ioasid: this command needs an extra: pip install 'ioasid[{extra}]'\n"
+    assert (1, text) == (done.returncode, done.stderr)
+
+
+def test_what_else_is_missing_is_a_bug() -> None:
+    """Only what an extra brings is explained by an extra."""
+    program = (
+        "import sys; sys.modules['ioasid.service._completion'] = None\n"
+        "from ioasid.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert 1 == done.returncode
+    assert "ModuleNotFoundError: import of ioasid.service._completion" in done.stderr
+
+
+def test_as_a_module() -> None:
+    """`python -m ioasid` is the command line, too."""
+    assert "ioasid why 17" in run("-m", "ioasid", "--help")
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    """It is said in one place, which everybody else reads."""
+    assert importlib.metadata.version("ioasid") == ioasid.__version__
+    assert f"ioasid, version {ioasid.__version__}\n" == run("-m", "ioasid", "--version")
+
+
+def test_it_brings_nothing_along() -> None:
+    """Whoever asks for the version, or for one package, has not imported the others."""
+    found = run("-c", "import sys, ioasid; print([n for n in sys.modules if 'ioasid.' in n])")
+    assert "[]\n" == found

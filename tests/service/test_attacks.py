@@ -1,0 +1,469 @@
+"""Attacks: what a role, another user or a wild client tries, and what everybody else notices.
+
+The table of roles is written here once more, from what each rule is to stop.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.abc
+import msgspec
+import pytest
+from anyio.lowlevel import checkpoint
+from msgspec.structs import replace
+
+from ioasid.core import (
+    Acknowledge,
+    Alloc,
+    Allocated,
+    Defer,
+    Get,
+    ListHolders,
+    OpenSession,
+    Refused,
+    Request,
+    Subscribe,
+    Subscribed,
+    WireFormat,
+)
+from ioasid.service import (
+    Ask,
+    Limits,
+    Narrow,
+    Narrowed,
+    Policy,
+    Role,
+    Rule,
+    connect_allocator,
+)
+from tests.core.examples import REQUESTS
+from tests.service.services import UID, Raw, Service, a_client, a_raw_client, a_service, everybody
+
+pytestmark = pytest.mark.anyio
+
+A_FALSE_DEATH: Final = {"Evict"}
+A_THEFT: Final = {
+    *("InstallCapacity", "ReserveCapacity", "CancelCapacity", "ReserveRange", "CancelRange"),
+    *("AllocGroup", "AdjustGroup", "FreeGroup", "AllocSystemSet", "AllocSet", "AdjustSet"),
+}
+TWO_HOSTS: Final = {"FreezeSet", "ThawSet", "ExportSet", "ImportSet", "ActivateSet"}
+A_LOOK_AT_EVERYTHING: Final = {"TakeSnapshot"}
+OPERATORS: Final = A_FALSE_DEATH | A_THEFT | TWO_HOSTS | A_LOOK_AT_EVERYTHING
+LEARNING_OF_OTHERS: Final = {
+    *("Explain", "ListHolders", "ListGroups", "TakeStatistics"),
+}
+NOBODYS: Final = {"Tick", "Abandon", "Continue", "SuspendAll"}
+"""They drive an allocator, and are no requests of a session."""
+ENDING: Final = {"CloseSession", "SuspendSession"}
+POLICIES: Final = {
+    "operator": everybody(Role.OPERATOR),
+    "driver": everybody(Role.DRIVER, holders=("drv:",)),
+    "tenant": everybody(Role.TENANT, holders=("drv:",), tokens=("vm-1",)),
+}
+DENIED: Final = {
+    "operator": set[str](),
+    "driver": OPERATORS,
+    "tenant": OPERATORS | LEARNING_OF_OTHERS,
+}
+
+
+async def joined(client: Raw, name: str = "drv:1") -> int:
+    """Say hello and open a session; its number."""
+    await client.hello()
+    session: int = (await client.ask(Ask(OpenSession(name), 1))).session
+    return session
+
+
+def told(request: Request) -> bool:
+    """Whether nobody is answered."""
+    return isinstance(request, Acknowledge | Defer)
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+@pytest.mark.parametrize("role", POLICIES)
+async def test_every_request_of_every_role(role: str, wire_format: WireFormat) -> None:
+    """What a rule denies is denied by name and changes nothing; nothing else is denied."""
+    async with a_service(capacity=1 << 16) as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc_set("vm-2", 8)
+        await host.alloc(1)
+        service.server.policy = POLICIES[role]
+        denied: set[str] = set()
+        for request in REQUESTS:
+            name = type(request).__name__
+            async with a_raw_client(service.path, wire_format) as client:
+                session = await joined(client, f"drv:{name}")
+                before = await host.snapshot()
+                if told(request):
+                    await client.send(Ask(request, None, session))
+                    continue
+                if isinstance(request, OpenSession):
+                    request = OpenSession("drv:other")  # noqa: PLW2901 - a name that it may have
+                if name in {"Free", "FreeSet", "FreezeSet"}:
+                    request = replace(request, wait=False)  # noqa: PLW2901 - nobody lets go
+                answer = await client.ask(Ask(request, 2, session))
+                error = answer.error if isinstance(answer, Refused) else ""
+                if error == "PermissionDenied":
+                    denied.add(name)
+                    assert name in answer.message or name == "Subscribe", answer
+                    assert quiet(before) == quiet(await host.snapshot())
+                elif name in NOBODYS:
+                    assert error in {"MalformedMessage", "UnknownRequest", "PermissionDenied"}
+                    assert quiet(before) == quiet(await host.snapshot())
+        # A tenant may not subscribe to everything; whether an example does is another matter.
+        assert DENIED[role] == denied - NOBODYS - {"Subscribe"}
+
+
+def quiet(snapshot: Any) -> Any:
+    """A snapshot without what time and connections change."""
+    return replace(snapshot, index=0, now=0.0)
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_posing_as_another(wire_format: WireFormat) -> None:
+    """Who has not a name's prefix does not get it, live, suspended or free."""
+    async with a_service() as service, a_client(service) as host, host.session("live"):
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        async with a_raw_client(service.path) as client:
+            await client.hello()
+            session = (await client.ask(Ask(OpenSession("vtd"), 1))).session
+            await client.ask(Ask(Get(1), 2, session))
+        while (await host.statistics()).suspended != 1:
+            await checkpoint()
+        for role in ("driver", "tenant"):
+            service.server.policy = POLICIES[role]
+            async with a_raw_client(service.path, wire_format) as client:
+                await client.hello()
+                names = ("vtd", "live", "free", "host", "drv", "Drv:1", " drv:1")
+                for number, name in enumerate(names, 1):
+                    for request in (OpenSession(name), OpenSession(name, 0)):
+                        answer = await client.ask(Ask(request, 10 * number, None))
+                        assert "PermissionDenied" == answer.error
+        assert {"vtd": 1} == (await host.find(1)).references
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_tenant_that_listens(wire_format: WireFormat) -> None:
+    """It can't subscribe to the system, to another set, or to a token to come."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc_set("vm-2", 8)
+        service.server.policy = POLICIES["tenant"]
+        async with a_raw_client(service.path, wire_format) as client:
+            session = await joined(client)
+            scopes = (Subscribe(), Subscribe(sid=1), Subscribe(token="vm-2"), Subscribe(sid=9))
+            for number, request in enumerate((*scopes, Subscribe(token="vm-3")), 2):
+                answer = await client.ask(Ask(request, number, session))
+                assert answer.error in {"PermissionDenied", "UnknownSet"}
+            answer = await client.ask(Ask(Subscribe(token="vm-1"), 20, session))
+            assert isinstance(answer, Subscribed)
+            assert 1 == (await host.statistics()).subscriptions
+
+
+async def test_a_client_that_guesses_another_ones_name() -> None:
+    """A narrowed connection that says its manager's client name is another client."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        async with a_raw_client(service.path) as manager, a_raw_client(service.path) as vmm:
+            await manager.hello("secret")
+            session = (await manager.ask(Ask(OpenSession("manager"), 1))).session
+            mine = await manager.ask(Ask(Alloc(0), 2, session))
+            await vmm.send(Narrow("vm-1", ("kvm:",)))
+            assert Narrowed() == await vmm.receive()
+            assert not (await vmm.hello("secret")).resumed
+            own = (await vmm.ask(Ask(OpenSession("kvm:1"), 1))).session
+            theirs = await vmm.ask(Ask(Alloc(0), 2, own))
+            # Not the manager's answer, and the manager is still there.
+            assert [Allocated(1, 1), Allocated(2, 2)] == [mine, theirs]
+            assert isinstance(await manager.ask(Ask(Alloc(0), 3, session)), Allocated)
+
+
+# Another user
+
+NOBODY: Final = 65534
+AS_NOBODY: Final = """
+import json, os, socket, sys
+import msgspec
+from ioasid.service import ClientConnection
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+sock.settimeout(30)
+sock.connect(sys.argv[1])
+connection = ClientConnection()
+for line in sys.argv[2:]:
+    try:
+        sock.sendall(line.encode() + b"\\n")
+    except BrokenPipeError:
+        pass
+    frames = []
+    while not frames and (data := sock.recv(65536)):
+        frames = connection.receive(data)
+    print(msgspec.json.encode(frames[0]).decode())
+    if "Refused" == type(frames[0]).__name__:
+        break
+"""
+HELLO: Final = '{"type":"Hello","versions":[1],"client":"secret"}'
+
+
+def opening(name: str, number: int = 1, **fields: Any) -> str:
+    """A line that opens a session."""
+    request = {"type": "OpenSession", "name": name, **fields}
+    return json.dumps({"type": "Ask", "id": number, "request": request})
+
+
+async def as_nobody(service: Service, *lines: str) -> list[Any]:
+    """What another user is answered."""
+    done = await anyio.run_process(
+        [sys.executable, "-c", AS_NOBODY, str(service.path), *lines], stderr=sys.stderr
+    )
+    return [json.loads(each) for each in done.stdout.splitlines()]
+
+
+def reachable(service: Service) -> None:
+    """Let every user connect, so that the policy alone is in the way."""
+    service.path.chmod(0o666)
+    service.path.parent.chmod(0o755)
+
+
+@pytest.mark.skipif(UID != 0, reason="only root can become another user")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_another_user() -> None:
+    """It gets in by a rule alone, whatever it says, and takes up nobody's holder or answers."""
+    async with a_service() as service, a_client(service) as host:
+        reachable(service)
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        async with a_raw_client(service.path) as client:
+            await client.hello("secret")
+            session = (await client.ask(Ask(OpenSession("vtd"), 1))).session
+            await client.ask(Ask(Get(1), 2, session))
+        (refused,) = await as_nobody(service, HELLO)
+        assert ("Refused", "PermissionDenied") == (refused["type"], refused["error"])
+
+        as_operator = Rule(role=Role.OPERATOR, users=frozenset({NOBODY}))
+        service.server.policy = Policy((as_operator, *Policy.only(UID).rules))
+        welcome, mine, claimed, own = await as_nobody(
+            service, HELLO, opening("vtd"), opening("vtd", 2, owner=UID), opening("new", 3)
+        )
+        assert ("operator", False) == (welcome["role"], welcome["resumed"])
+        for each in (mine, claimed):
+            assert "HolderOfAnother" == each["answer"]["error"]
+        assert "SessionOpened" == own["answer"]["type"]
+
+        as_tenant = replace_role(as_operator, Role.TENANT, holders=("kvm:",), tokens=("vm-9",))
+        service.server.policy = Policy((as_tenant, *Policy.only(UID).rules))
+        find = '{"type":"Ask","id":2,"request":{"type":"Find","ioasid":1}}'
+        welcome, _, found = await as_nobody(service, HELLO, opening("kvm:9"), find)
+        assert "tenant" == welcome["role"]
+        assert "UnknownIoasid" == found["answer"]["error"]
+        assert {"vtd": 1} == (await host.find(1)).references
+
+
+def replace_role(rule: Rule, role: Role, **fields: Any) -> Rule:
+    """A rule about the same users, with another role."""
+    return Rule(role=role, users=rule.users, **fields)
+
+
+# Wild clients
+
+
+async def test_a_byte_at_a_time() -> None:
+    """However slowly it comes it is understood, and nobody waits for it."""
+    async with (
+        a_service() as service,
+        a_client(service) as host,
+        a_raw_client(service.path, WireFormat.JSON) as slow,
+    ):
+        for byte in f"{HELLO}\n{opening('slow')}\n".encode():
+            await slow.stream.send(bytes([byte]))
+            await host.statistics()
+        assert "operator" == (await slow.receive()).role
+        assert (await slow.receive()).answer.session
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_half_closed_connection_is_a_crash() -> None:
+    """Who says that it sends nothing more is gone: its holder is suspended."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        async with a_raw_client(service.path) as client:
+            session = await joined(client, "vtd")
+            await client.ask(Ask(Get(1), 2, session))
+            await client.stream.send_eof()
+            assert None is await client.receive()
+            assert 1 == (await host.statistics()).suspended
+
+
+async def test_a_reader_that_stopped_costs_itself_alone() -> None:
+    """With a full socket, its answers and events pile up within bounds, and others are served."""
+    limits = Limits(requests=64, backlog=4000)
+    async with a_service(limits=limits) as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 60_000)
+        async with a_raw_client(service.path) as stopped:
+            session = await joined(stopped)
+            await stopped.send(Ask(Subscribe(queue_size=500), 2, session))
+            # It asks and asks, and never looks at an answer: a write to it blocks in the end.
+            number = 2
+            with anyio.move_on_after(20):
+                while service.server.statistics().queued < 64:
+                    batch = range(number + 1, number + 65)
+                    number += 64
+                    with anyio.move_on_after(0.2):
+                        await stopped.send(*(Ask(ListHolders(), each, session) for each in batch))
+            for _ in range(20):
+                assert await host.alloc_many(0, 500)
+                figures = service.server.statistics()
+                assert figures.queued <= 64 + 500 + 2
+            assert 2 == service.server.statistics().connections
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_ten_thousand_connects() -> None:
+    """They come and go, some with a frame begun, and nothing is left of them."""
+    async with a_service() as service, a_client(service) as host:
+        count = 10_000
+
+        def storm() -> None:
+            for number in range(count):
+                with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+                    sock.connect(os.fspath(service.path))
+                    if number % 3 == 0:
+                        sock.sendall(b"\0\0\1")
+
+        before = len(descriptors())
+        await anyio.to_thread.run_sync(storm)
+        while service.server.statistics().connections != 1:
+            await host.statistics()
+        figures = service.server.statistics()
+        assert count + 1 == figures.accepted
+        assert before == len(descriptors())
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_crowd_at_the_door() -> None:
+    """Beyond the bound each is told so; whoever is in is served, and there is room again."""
+    limits = Limits(connections=20, connections_per_user=20)
+    async with a_service(limits=limits) as service, a_client(service) as host:
+        streams = [await anyio.connect_unix(service.path) for _ in range(50)]
+        refused = 0
+        for stream in streams[19:]:
+            client = Raw(stream, WireFormat.MSGPACK)
+            refused += (await client.receive()).error == "TooMany"
+        assert 31 == refused
+        assert 1 == (await host.statistics()).sessions
+        for stream in streams:
+            await stream.aclose()
+        while service.server.statistics().connections != 1:
+            await host.statistics()
+        async with a_raw_client(service.path) as client:
+            await joined(client)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_no_descriptor_is_inherited(tmp_path: Path) -> None:
+    """A process that the service starts has none of its sockets and files."""
+    async with (
+        a_service(journal=tmp_path / "journal") as service,
+        a_client(service),
+        a_raw_client(service.path) as client,
+    ):
+        await client.hello()
+        inheritable = {each for each in descriptors() if os.get_inheritable(each)}
+        links = {link_of(each) for each in inheritable}
+        assert not any(each.startswith("socket:") or "journal" in each for each in links)
+        # Nor does a child have any, even one that closes nothing.
+        script = "import os; print(*os.listdir('/proc/self/fd'))"
+        child = partial(subprocess.check_output, [sys.executable, "-c", script], close_fds=False)
+        found = await anyio.to_thread.run_sync(child)
+        assert set(map(int, found.split())) <= inheritable | {0, 1, 2, 3}
+
+
+def link_of(descriptor: int) -> str:
+    """What a descriptor is of."""
+    return str(Path(f"/proc/self/fd/{descriptor}").readlink())
+
+
+def descriptors() -> set[int]:
+    """The descriptors that this process has open."""
+    found = {int(each.name) for each in Path("/proc/self/fd").iterdir()}
+    # One of them was for looking.
+    return {each for each in found if Path(f"/proc/self/fd/{each}").exists()}
+
+
+# Old and new
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_newer_client(wire_format: WireFormat) -> None:
+    """It speaks several versions, and says more than is known here, in frames and requests."""
+    async with a_service() as service, a_raw_client(service.path, wire_format) as client:
+        lines: tuple[dict[str, Any], ...] = (
+            {"type": "Hello", "versions": [9, 1], "features": ["telepathy"], "mood": {"a": [1]}},
+            {"type": "Ask", "id": 1, "request": {"type": "OpenSession", "name": "a", "new": 5}},
+            {"type": "Ask", "id": 2, "request": {"type": "Divine", "sid": 1}, "urgent": True},
+        )
+        found = []
+        for each in lines:
+            await client.send(encoded(each, wire_format))
+            found.append(await client.receive())
+        assert 1 == found[0].version
+        assert 1 == found[1].answer.session
+        assert "UnknownRequest" == found[2].answer.error
+
+
+def encoded(frame: Any, wire_format: WireFormat) -> bytes:
+    """A frame as a client makes it that knows more than this one."""
+    if wire_format is WireFormat.JSON:
+        return msgspec.json.encode(frame) + b"\n"
+    data = msgspec.msgpack.encode(frame)
+    return len(data).to_bytes(4, "big") + data
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_newer_server(wire_format: WireFormat) -> None:
+    """A client takes what it knows of a server that says more, features that it never heard of."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "s")
+        listener = await anyio.create_unix_listener(path)
+
+        async def serve(stream: anyio.abc.SocketStream) -> None:
+            client = Raw(stream, wire_format)
+            async with stream:
+                await stream.receive()
+                welcome = {
+                    "type": "Welcome",
+                    "version": 1,
+                    "epoch": "e",
+                    "resumed": False,
+                    "requests": 8,
+                    "waits": 8,
+                    "role": "operator",
+                    "moon": "full",
+                    "features": ["telepathy"],
+                }
+                await client.send(encoded(welcome, wire_format))
+                for number in (1, 2):
+                    await stream.receive()
+                    answer = {"type": "Done", "glad": True}
+                    if number == 1:
+                        answer = {"type": "SessionOpened", "session": 7, "resumed": False}
+                    frame = {"type": "Answered", "id": number, "answer": answer, "cost": 0.1}
+                    await client.send(encoded(frame, wire_format))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, serve)
+            async with connect_allocator(path, holder="a", wire_format=wire_format) as session:
+                assert 7 == session.number
+            tasks.cancel_scope.cancel()
+        await listener.aclose()

@@ -1,0 +1,87 @@
+"""The command line: what an operator sees and does, and the statuses that scripts use."""
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from ioasid.service._command import ioasid
+from tests.service.programs import a_program, call
+
+
+@pytest.mark.slow
+def test_a_day_of_an_operator(tmp_path: Path) -> None:
+    """Everything that there is to see and to do, as tables and as JSON."""
+    with a_program(tmp_path) as program:
+        status, out, _ = program.call("alloc-set", "vm-1", "8")
+        assert (0, True) == (status, "vm-1" in out)
+        assert (0, "1\n", "") == program.call("alloc", "vm-1", "--min", "1")
+        assert 2 == json.loads(program.call("alloc", "vm-1", "-o", "json")[1])["ioasid"]
+        for command in (
+            ("sets",),
+            ("set", "vm-1"),
+            ("set", "#0"),
+            ("holders",),
+            ("groups",),
+            ("find", "1"),
+        ):
+            status, out, error = program.call(*command)
+            assert (0, "") == (status, error)
+            assert len(out.splitlines()) > (command != ("groups",))
+            status, out, _ = program.call("-o", "json", *command)
+            assert 0 == status
+            json.loads(out)
+        listed = json.loads(program.call("-o", "json", "set", "vm-1")[1])
+        assert [(1, "ACTIVE"), (2, "ACTIVE")] == [
+            (each["ioasid"], each["state"]) for each in listed
+        ]
+        assert "1 (vm-1) is in use" in program.call("why", "1")[1]
+        assert json.loads(program.call("-o", "json", "why", "1")[1])["ioasid"] == 1
+        assert "capacity" in program.call("status")[1]
+        assert (0, "reclaimed\n") == program.call("free", "1", "--generation", "1")[:2]
+        assert {"reclaimed": True} == json.loads(
+            program.call("-o", "json", "free", "2", "--wait")[1]
+        )
+
+        # Statuses.
+        assert 3 == program.call("why", "1")[0]
+        assert 3 == program.call("find", "77")[0]
+        assert 3 == program.call("set", "vm-7")[0]
+        assert 2 == program.call("set", "#x")[0]
+        assert 2 == program.call("why", "x")[0]
+        assert 2 == program.call("nap")[0]
+        assert 3 == program.call("evict", "nobody", "--yes")[0]
+        assert 3 == program.call("evict", "nobody")[0]
+        assert 1 == program.call("alloc", "vm-1", "--min", "9", "--max", "9999999")[0] - 1
+        assert 1 == program.call("alloc-set", "vm-1", "8")[0]
+        status, _, error = program.call("serve")
+        assert (1, True) == (status, "in use" in error)
+
+
+def own() -> dict[str, click.Command]:
+    """The commands of the service; packages above it may have added theirs."""
+    found = ioasid.commands.items()
+    names = {name for name, each in found if "service" in (each.callback or call).__module__}
+    return {name: each for name, each in found if name in names}
+
+
+def test_help_shows_examples() -> None:
+    """Every command explains itself, and those that show something take -o on either side."""
+    status, out, _ = call("--help")
+    assert (0, True) == (status, "ioasid why 17" in out)
+    for name, command in own().items():
+        status, out, _ = call(name, "--help")
+        assert (0, True) == (status, bool(command.get_short_help_str()))
+        assert "Example" in out, name
+
+
+def test_every_option_is_explained() -> None:
+    """Nobody has to guess what an option does, but for those whose values say it."""
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in own().items()
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert [] == silent

@@ -1,0 +1,117 @@
+"""The commands that do something."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.service.programs import ENVIRONMENT, a_program
+
+
+@pytest.mark.slow
+def test_holding(tmp_path: Path) -> None:
+    """Who is told to let go does so; who is killed is suspended, and named by why until evicted."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        for end in (signal.SIGINT, signal.SIGKILL):
+            holding = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s")),
+                    *("--holder", "me", "hold", "1"),
+                ],
+                env=ENVIRONMENT,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                assert holding.stdout is not None
+                assert "me holds 1; Ctrl-C lets go\n" == holding.stdout.readline()
+                holding.send_signal(end)
+                holding.communicate(timeout=30)
+            finally:
+                holding.kill()
+                holding.communicate()
+            assert (0 if end == signal.SIGINT else -end) == holding.returncode
+            suspended = 0 if end == signal.SIGINT else 1
+            figures: dict[str, int] = {}
+            for _ in range(2000):
+                figures = json.loads(program.call("-o", "json", "status")[1])
+                if (figures["suspended"], figures["sessions"]) == (suspended, 1):
+                    break
+            else:
+                raise AssertionError(figures)
+        assert "in quarantine" in program.call("free", "1")[1]
+        assert "me" in program.call("why", "1")[1]
+        assert (
+            "It stays until me is back and done with it, or evicted" in program.call("why", "1")[1]
+        )
+        status, out, error = program.call("evict", "you")
+        assert (3, "", True) == (status, out, "no holder named 'you'" in error)
+        status, out, _ = program.call("evict", "me", text="n\n")
+        assert (1, True) == (status, out.startswith("Is nothing that me programmed in use"))
+        status, out, _ = program.call("evict", "me", "--yes")
+        assert (0, "me is evicted. Back in the pool: 1.\n") == (status, out)
+        assert 3 == program.call("why", "1")[0]
+
+
+@pytest.mark.slow
+def test_holding_what_is_served_no_more(tmp_path: Path) -> None:
+    """Who holds an ID is told when the service ends."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "hold", "1"]
+        with subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as holding:
+            try:
+                assert holding.stdout is not None
+                assert "holds 1" in holding.stdout.readline()
+                program.end()
+                _, error = holding.communicate(timeout=30)
+            finally:
+                holding.kill()
+        assert (5, True) == (holding.returncode, error.startswith("ioasid: ESHUTDOWN"))
+
+
+@pytest.mark.slow
+def test_waiting_in_vain(tmp_path: Path) -> None:
+    """Who gives up waiting for an ID with Ctrl-C has not been told that it is back."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s")]
+        with subprocess.Popen(
+            [*command, "hold", "1"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        ) as holding:
+            assert holding.stdout is not None
+            assert "holds 1" in holding.stdout.readline()
+            waiting = subprocess.Popen([*command, "free", "1", "--wait"], env=ENVIRONMENT)
+            try:
+                while "1 request waits for it" not in program.call("why", "1")[1]:
+                    assert waiting.poll() is None
+                waiting.send_signal(signal.SIGINT)
+                assert 130 == waiting.wait(timeout=30)
+            finally:
+                waiting.kill()
+                waiting.wait()
+                holding.kill()
+
+
+@pytest.mark.slow
+def test_freeing_a_set(tmp_path: Path) -> None:
+    """It asks first, and says whether all of it is back."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        status, out, _ = program.call("free-set", "vm-1", text="n\n")
+        assert (1, True) == (status, out.startswith("Free 1 ID of vm-1, and the set?"))
+        assert (0, "reclaimed\n") == program.call("free-set", "vm-1", "--keep", "--yes")[:2]
+        assert 0 == program.call("set", "vm-1")[0]
+        status, out, _ = program.call("free-set", "#0", "--yes", "--wait", "-o", "json")
+        assert (0, {"reclaimed": True}) == (status, json.loads(out))
+        assert 3 == program.call("free-set", "vm-1", "--yes")[0]

@@ -1,0 +1,78 @@
+"""A gate before the allocator: what it says is the answer, and what was given up is undone."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from ioasid.actors._open import open_driver
+from ioasid.core import AllocSet, CapacityExhausted, Request, TokenType
+from ioasid.service import Gate, Policy, connect_allocator, serving
+from tests.service.services import UID, listening
+
+pytestmark = pytest.mark.anyio
+
+
+class Slow:
+    """A gate that waits to be told, and then refuses, or lets through."""
+
+    kinds: frozenset[type] = frozenset((AllocSet,))
+
+    def __init__(self) -> None:
+        self.came = anyio.Event()
+        self.go_on = anyio.Event()
+        self.refuses = False
+
+    async def decide(self, request: Request, carry: Callable[[Request], Awaitable[Any]]) -> Any:
+        """Wait, and decide."""
+        self.came.set()
+        await self.go_on.wait()
+        if self.refuses:
+            raise CapacityExhausted(1, 0)
+        return await carry(request)
+
+
+async def test_what_a_gate_says_is_the_answer(tmp_path: Path) -> None:
+    """It refuses, or lets through; what it has no say in does not wait for it."""
+    slow: Gate = (gate := Slow())
+    with listening(tmp_path / "s") as listener:
+        async with (
+            open_driver(capacity=10) as driver,
+            serving(driver, listener, Policy.only(UID), gate=slow),
+            connect_allocator(str(tmp_path / "s"), holder="one") as one,
+            connect_allocator(str(tmp_path / "s"), holder="two") as two,
+        ):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(one.alloc_set, "vm-1", 2)
+                await gate.came.wait()
+                assert () == (await two.list_sets()).sets
+                gate.go_on.set()
+            assert ["vm-1"] == [each.token for each in (await two.list_sets()).sets]
+            gate.refuses = True
+            with pytest.raises(CapacityExhausted):
+                await one.alloc_set("vm-2", 2)
+            assert 1 == len((await one.list_sets()).sets)
+
+
+async def test_what_was_given_up_at_a_gate_is_undone(tmp_path: Path) -> None:
+    """An anonymous set that nobody learns of does not stay."""
+    gate = Slow()
+    with listening(tmp_path / "s") as listener:
+        async with (
+            open_driver(capacity=10) as driver,
+            serving(driver, listener, Policy.only(UID), gate=gate),
+            connect_allocator(str(tmp_path / "s"), holder="one") as one,
+        ):
+            async with anyio.create_task_group() as tasks:
+
+                async def make() -> None:
+                    await one.alloc_set(quota=2, token_type=TokenType.NULL)
+
+                tasks.start_soon(make)
+                await gate.came.wait()
+                tasks.cancel_scope.cancel()
+            gate.go_on.set()
+            # In the line behind the undoing.
+            assert () == (await one.list_sets()).sets

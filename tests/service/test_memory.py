@@ -1,0 +1,125 @@
+"""What a server remembers of a client: enough, and no more."""
+
+from typing import Any, get_args
+
+from ioasid.core import (
+    Alloc,
+    Allocated,
+    Find,
+    FindBySpid,
+    Free,
+    Get,
+    OpenSession,
+    Request,
+    Subscribe,
+)
+from ioasid.service._memory import OF_A_CONNECTION, READS, Asked, Memories, Memory, is_repeatable
+from tests.core.examples import REQUESTS
+
+
+class Connection:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.answers: list[Any] = []
+        self.given_up: list[int] = []
+
+    def told(self, asked: Asked) -> None:
+        """Note an answer."""
+        self.answers.append((asked.id, asked.result()))
+
+    def cancelled(self, asked: Asked) -> None:
+        """Note what is not answered."""
+        self.given_up.append(asked.id)
+
+    def supersede(self) -> None:
+        """Nothing to do."""
+
+
+def asked(memory: Memory, connection: Connection, number: int, request: Request) -> Asked:
+    """Enter a request."""
+    port: Any = None
+    made = Asked(memory, connection, number, port, request, None)
+    memory.ask(made)
+    return made
+
+
+def test_what_may_be_decided_twice() -> None:
+    """What only looks something up, and what ends with a connection; nothing else."""
+    again = {type(each) for each in REQUESTS if is_repeatable(each)}
+    assert READS | OF_A_CONNECTION == again - {FindBySpid}
+    assert is_repeatable(FindBySpid(0, 1))
+    assert not is_repeatable(FindBySpid(0, 1, get=True))
+    assert READS | OF_A_CONNECTION < set(get_args(Request))
+
+
+def test_an_answer_is_kept_and_told() -> None:
+    """Of what changes something; what was looked up is not kept."""
+    memory, connection = Memory((1, None, "me"), 10), Connection()
+    memory.connection = connection
+    one = asked(memory, connection, 1, Alloc(0))
+    two = asked(memory, connection, 2, Find(1))
+    assert (one, two) == (memory.find(1), memory.find(2))
+    one.set_result(Allocated(5))
+    two.set_result("record")
+    assert [(1, Allocated(5)), (2, "record")] == connection.answers
+    assert (one, None) == (memory.find(1), memory.find(2))
+    assert [] == memory.pending
+
+
+def test_the_bound() -> None:
+    """The last answers are kept, the oldest of more is forgotten."""
+    memory, connection = Memory((1, None, "me"), 3), Connection()
+    for number in range(1, 6):
+        asked(memory, connection, number, Alloc(0)).set_result(number)
+    assert [None, None, 3, 4, 5] == [
+        found and found.result() for found in map(memory.find, range(1, 6))
+    ]
+
+
+def test_giving_up() -> None:
+    """What is given up is forgotten, once, and what is answered can't be."""
+    memory, connection = Memory(None, 3), Connection()
+    one, two = (asked(memory, connection, each, Free(1, wait=True)) for each in (1, 2))
+    assert 2 == memory.waits
+    assert one.cancel()
+    assert not one.cancel()
+    assert (True, True, [1], 1) == (one.done(), one.cancelled(), connection.given_up, memory.waits)
+    two.set_result(True)
+    assert not two.cancel()
+    assert (False, 0, None) == (two.cancelled(), memory.waits, memory.find(1))
+
+
+def test_a_connection_ends() -> None:
+    """What is worth nothing without it is forgotten, answered or not, then or later."""
+    memory, connection = Memory((1, None, "me"), 10), Connection()
+    memory.connection = connection
+    requests: tuple[Request, ...] = (OpenSession("a"), Subscribe(), Get(1), Alloc(0))
+    made = [asked(memory, connection, each, r) for each, r in enumerate((*requests, *requests), 1)]
+    for each in made[:4]:
+        each.set_result(each.id)
+    memory.disconnect()
+    for each in made[4:]:
+        each.set_result(each.id)
+    assert [3, 4, 7, 8] == [each for each in range(1, 9) if memory.find(each)]
+
+
+def test_clients_that_are_away() -> None:
+    """A few are remembered; who left for good, or can't come back, is forgotten at once."""
+    memories = Memories(5, 5, 2)
+    kept = []
+    for number in range(4):
+        memory, resumed = memories.recall((number, None, "me"), Connection())
+        assert not resumed
+        kept.append(memory)
+    assert 4 == len(memories.here)
+    assert [] == memories.leave(kept[0], comes_back=True)
+    assert [kept[1]] == memories.leave(kept[1], comes_back=False)
+    assert [] == memories.leave(kept[2], comes_back=True)
+    assert [kept[0]] == memories.leave(kept[3], comes_back=True)
+    assert {} == memories.here
+    found = [memories.recall((each, None, "me"), Connection()) for each in range(4)]
+    assert [False, False, True, True] == [resumed for _, resumed in found]
+    assert kept[2:] == [memory for memory, resumed in found if resumed]
+    nobody, resumed = memories.recall(None, Connection())
+    assert ([nobody], False) == (memories.leave(nobody, comes_back=True), resumed)

@@ -1,0 +1,40 @@
+"""Transports: what of one turn of the event loop is sent at once; `test_stream` has the rest."""
+
+import socket
+
+import anyio
+import pytest
+
+from ioasid.service._sockets import connect
+from tests.actors.hosts import settle
+from tests.service.test_stream import Talker
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_comes_in_one_turn_is_sent_at_once() -> None:
+    """Waking it many times asks for what there is once, when everybody had a turn."""
+    asked = []
+
+    class Counting(Talker):
+        def data_to_send(self) -> bytes:
+            asked.append(self.out)
+            return super().data_to_send()
+
+    talker = Counting()
+    one, two = socket.socketpair()
+    with one:
+        async with anyio.create_task_group() as tasks:
+            two.setblocking(False)
+            await connect(two, talker, tasks)
+            await settle()
+            asked.clear()
+            for each in b"abc":
+                talker.out += bytes([each])
+                talker.transport.wake()
+            await settle()
+            assert [b"abc", b""] == asked
+            assert b"abc" == one.recv(10)
+            assert two.fileno() == talker.transport.fileno() or talker.transport.fileno() > 0
+            talker.transport.abort()
+            await talker.ended.wait()

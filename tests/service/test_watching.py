@@ -1,0 +1,176 @@
+"""Watching from a shell: what is seen, and that nobody is kept waiting."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ioasid.service import connect_allocator
+from tests.service.programs import ENVIRONMENT, Program, a_program
+
+
+def until_watched(program: Program) -> None:
+    """Wait until somebody watches."""
+    for _ in range(2000):
+        if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
+            return
+    raise AssertionError("nobody watches")
+
+
+@pytest.mark.slow
+def test_watching(tmp_path: Path) -> None:
+    """Whoever watches sees what happens, and keeps no ID from being reclaimed."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "[/vm-1]", "8")
+        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "-o", "json"]
+        watching = subprocess.Popen(
+            [*command, "watch", "--token", "[/vm-1]", "--count", "3"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for _ in range(2000):
+                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
+                    break
+            assert "1\n" == program.call("alloc", "[/vm-1]")[1]
+            program.call("free", "1", "--wait")
+            out, _ = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
+            watching.communicate()
+        assert 0 == watching.returncode
+        events = [json.loads(each) for each in out.splitlines()]
+        assert ["ALLOC", "FREE", "RECLAIM"] == [each["kind"] for each in events]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_watching_until_the_service_ends(tmp_path: Path, end: signal.Signals) -> None:
+    """Whoever watches is told that nothing comes any more, however the service ends."""
+    with a_program(tmp_path) as program:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "watch"],
+            env=ENVIRONMENT,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for _ in range(2000):
+                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
+                    break
+            program.process.send_signal(end)
+            (line,) = watching.communicate(timeout=30)[1].splitlines()
+            assert line.startswith("ioasid: ")
+        finally:
+            watching.kill()
+            watching.communicate()
+        assert 5 == watching.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["table", "json"])
+def test_a_pipe_that_nobody_reads(tmp_path: Path, output: str) -> None:
+    """Whoever does not read on keeps no ID from the pool."""
+
+    async def use() -> None:
+        async with connect_allocator(tmp_path / "s", holder="host") as session:
+            vm = await session.alloc_set("vm-1", 10_000)
+            for _ in range(4):
+                # Much more than a pipe has room for.
+                ranges = await session.alloc_many(vm.sid, 1000)
+                await session.free_many(vm.sid, ranges)
+            pasid = await session.alloc(vm.sid)
+            with anyio.fail_after(30):
+                assert await session.free(pasid, wait=True)
+
+    with a_program(tmp_path) as program:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "-o", output, "watch"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            until_watched(program)
+            anyio.run(use)
+            assert watching.stdout is not None
+            watching.stdout.close()
+            assert 0 == watching.wait(timeout=30)
+        finally:
+            watching.kill()
+            watching.wait()
+
+
+@pytest.mark.slow
+def test_on_a_terminal(tmp_path: Path) -> None:
+    """A table with what happened last; stopped with Ctrl-Z it has unsubscribed, then it goes on."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "[/vm-1]", "8")
+        inner, outer = pty.openpty()
+        fcntl.ioctl(outer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "watch"],
+            env=ENVIRONMENT | {"TERM": "xterm"},
+            stdin=outer,
+            stdout=outer,
+            process_group=0,
+        )
+        seen = ""
+
+        def read_until(text: str) -> None:
+            nonlocal seen
+            while text not in seen:
+                seen += os.read(inner, 65536).decode()
+            seen = ""
+
+        try:
+            read_until("nothing has happened yet")
+            program.call("alloc", "[/vm-1]")
+            read_until("1 ALLOC")
+            watching.send_signal(signal.SIGTSTP)
+            assert os.WIFSTOPPED(os.waitpid(watching.pid, os.WUNTRACED)[1])
+            assert "reclaimed\n" == program.call("free", "1")[1]
+            watching.send_signal(signal.SIGCONT)
+            read_until("nothing has happened yet")
+            program.call("alloc", "[/vm-1]")
+            read_until("[/vm-1]")
+            watching.send_signal(signal.SIGINT)
+            read_until("\x1b[?25h")  # the cursor is shown again
+            assert 0 == watching.wait(timeout=30)
+        finally:
+            watching.kill()
+            watching.wait()
+            os.close(inner)
+            os.close(outer)
+
+
+@pytest.mark.slow
+def test_a_line_for_each(tmp_path: Path) -> None:
+    """In a pipe an event is one line, whatever the name of its set."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "a\n\x1b[31mb", "8")
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "watch", "--count", "1"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for _ in range(2000):
+                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
+                    break
+            program.call("alloc", "a\n\x1b[31mb")
+            out, _ = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
+            watching.communicate()
+        assert ["1", "ALLOC", "1", r"(a\n\x1b[31mb)"] == out.split()

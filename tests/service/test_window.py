@@ -1,0 +1,51 @@
+"""The window: what is under way on one connection, counted by answers or not."""
+
+import pytest
+
+from ioasid.actors._local_port import LocalPort
+from ioasid.actors._open import open_driver
+from ioasid.core import Acknowledge
+from ioasid.service._window import Window
+from tests.actors.hosts import settle
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_is_answered_is_counted_by_its_answers() -> None:
+    """As long as so many have not left, nothing more is taken."""
+    window = Window(2, lambda: None)
+    full = []
+    for change in (0, 1, 1, -1):
+        window.in_flight += change
+        full.append(window.is_full)
+    assert [False, False, True, False] == full
+
+
+async def test_what_is_told_is_taken_as_it_is_decided() -> None:
+    """Behind so many, whichever way they went, nothing is taken until all are decided."""
+    opened: list[bool] = []
+    async with open_driver() as driver:
+        ports: list[LocalPort] = [driver, *(_port_of(driver) for _ in range(2))]
+        window = Window(5, lambda: opened.append(window.is_full))
+        for count in range(1, 13):
+            window.tell(ports[count % 3], Acknowledge(()))
+            assert (count % 5 == 0) is window.is_full
+            if window.is_full:
+                assert count // 5 - 1 == len(opened)
+                await settle()
+                assert [False] * (count // 5) == opened
+
+
+def _port_of(driver: LocalPort) -> LocalPort:
+    return LocalPort(driver._actor, 0)
+
+
+async def test_an_allocator_that_is_gone_lets_everything_pass() -> None:
+    """Nobody decides any more, so there is nothing to wait for."""
+    opened: list[bool] = []
+    async with open_driver() as driver:
+        pass
+    window = Window(2, lambda: opened.append(True))
+    for _ in range(4):
+        window.tell(driver, Acknowledge(()))
+    assert ([True, True], False) == (opened, window.is_full)
