@@ -15,6 +15,7 @@ from ioasid.core import (
     Resync,
     StaleIoasid,
     UnknownIoasid,
+    UnknownSet,
 )
 from ioasid.testing import StormAsk, StormDriver, StormGuest
 
@@ -164,6 +165,7 @@ def nic_driver(kind: type[Nic] = Nic) -> StormDriver[Nic]:
                     UnknownIoasid,
                     StaleIoasid,
                     NotOfThisSet,
+                    UnknownSet,
                     IoasidFreePending,
                     AlreadyProgrammed,
                 ),
