@@ -4,9 +4,9 @@ It belongs to the thread that opened it. What is written is on the disk when a m
 one raises, nothing of it is in the file. A store that is opened keeps every other one out until it
 is closed, or its process is gone.
 
-The write-ahead log begins anew each time that it was moved into the database, so its end is where
-the last commit ended. What a commit that failed left there is cut off: nobody was told of it, and
-it must not come back.
+The write-ahead log is written over from its beginning each time that it was moved into the
+database. Its end is where the last commit ended. What a commit that failed left there is cut off:
+nobody was told of it, and it must not come back.
 """
 
 import ctypes
@@ -23,9 +23,10 @@ from typing import Any, Final, TypeVar
 
 from ioasid.core import DiskFailed, DiskFull, DiskReadOnly, NotCommitted
 from ioasid.journal._errors import JournalDamaged, JournalForeign, JournalInUse, JournalUnusable
+from ioasid.journal._identity import asked_for
 from ioasid.journal._replay import Checkpoint, Damage, digest_of, parts_of
 from ioasid.journal._rows import Row
-from ioasid.journal._wal import WalEnd, wal_end
+from ioasid.journal._wal import LogEnd, WalEnd, wal_end
 
 __all__: list[str] = []
 
@@ -77,7 +78,6 @@ class Store:
         # As sqlite names it: behind links, and wherever the process goes.
         self._home_path = Path(os.path.realpath(path))
         self._log_path = log_of(self._home_path)
-        self._log_size = 0
         self._look_at_files()
         try:
             self._file = sqlite3.connect(self._home_path, timeout=0, isolation_level=None)
@@ -119,6 +119,7 @@ class Store:
         file.execute("PRAGMA journal_mode = WAL")
         file.execute("PRAGMA synchronous = FULL")
         file.execute("PRAGMA wal_autocheckpoint = 0")
+        file.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
         if not file.execute("SELECT 1 FROM sqlite_schema").fetchone():
             file.executescript(SCHEMA)
         elif not self._had_log and file.execute("SELECT tries FROM journal").fetchone()[0]:
@@ -127,16 +128,18 @@ class Store:
                 "its write-ahead log",
                 f"it is gone; put {self._log_path.name} back beside it",
             )
-        self._move_log()
+        # What is not to be read any more goes: a torn end, and what a longer log left.
+        self._move_log("TRUNCATE")
         # For a log file to be there, and its end known.
         file.execute(TRY)
-        self._log_size = self._log_path.stat().st_size
         _sync_folder(self._home_path)
         # From here on the file itself says that there is a log.
         self._move_log()
         file.execute(TRY)
-        self._log_size = self._log_path.stat().st_size
-        self._home = _identity(self._home_path), _identity(self._log_path)
+        self._home_now, self._log_now = asked_for(self._home_path), asked_for(self._log_path)
+        self._home = self._home_now(), self._log_now()
+        self._log = LogEnd(self._log_path)
+        self._log.follow()
 
     def _look_at_log(self) -> None:
         # From here on nobody else writes it, and sqlite has not written it.
@@ -207,7 +210,7 @@ class Store:
             self._file.execute("DELETE FROM row WHERE last = ?", (row.last,))
 
         self._write(work, undo)
-        if self._log_size > LOG_SIZE:
+        if self._log.size > LOG_SIZE:
             self._move_log_or_later()
 
     def set_boot_id(self, boot_id: str) -> None:
@@ -230,7 +233,7 @@ class Store:
         """Write a part of a checkpoint that begins to count when it is finished."""
         row = (number, part, data)
         self._write(lambda: self._file.execute("INSERT INTO part VALUES (?, ?, ?)", row))
-        if self._log_size > LOG_SIZE:
+        if self._log.size > LOG_SIZE:
             self._move_log_or_later()
 
     def finish_checkpoint(self, number: int, checkpoint: Checkpoint) -> None:
@@ -280,25 +283,24 @@ class Store:
             execute("COMMIT")
 
         self._write(work)
-        if self._log_size > LOG_SIZE:
+        if self._log.size > LOG_SIZE:
             self._move_log_or_later()
         return dropped[0] == SLICE
 
     def _write(self, work: Callable[[], object], undo: Callable[[], object] = bool) -> None:
         try:
             work()
-            log = os.stat(self._log_path)  # noqa: PTH116 - it comes with every commit
-            home = os.stat(self._home_path)  # noqa: PTH116
+            home = self._home_now(), self._log_now()
+            self._log.follow()
         except sqlite3.Error as error:
             self._cut_off()
             raise self._failure(error) from None
         except OSError as error:
             self._take_back(undo)
             raise DiskFailed(str(self.path), _said(error)) from None
-        if self._home != ((home.st_dev, home.st_ino), (log.st_dev, log.st_ino)):
+        if self._home != home:
             self._take_back(undo)
             raise DiskFailed(str(self.path), "its file is not the one that was opened")
-        self._log_size = log.st_size
 
     def _cut_off(self) -> None:
         # What may be in the log of a commit that failed.
@@ -306,15 +308,15 @@ class Store:
             if self._file.in_transaction:
                 self._file.execute("ROLLBACK")
         with suppress(OSError):
-            if self._log_path.stat().st_size > self._log_size:
-                with self._log_path.open("r+b") as log:
-                    log.truncate(self._log_size)
-                    os.fsync(log.fileno())
+            self._log.cut_off()
 
     def _take_back(self, undo: Callable[[], object]) -> None:
         # It was written, to a file that nobody finds any more.
         with suppress(sqlite3.Error):
             undo()
+        with suppress(OSError):
+            self._log.follow()
+            self._log.follow()
 
     def _failure(self, error: sqlite3.Error) -> NotCommitted:
         match _code(error):
@@ -325,11 +327,10 @@ class Store:
             case _:
                 return DiskFailed(str(self.path), str(error))
 
-    def _move_log(self) -> None:
-        busy, *_ = self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    def _move_log(self, how: str = "RESTART") -> None:
+        busy, *_ = self._file.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
         if busy:
             raise sqlite3.OperationalError("the log could not be moved into the database")
-        self._log_size = 0
 
     def _move_log_or_later(self) -> None:
         # What is in the log is committed, wherever it stands.
@@ -350,11 +351,12 @@ class Store:
         with suppress(NotCommitted):
             self._write(lambda: self._file.execute("UPDATE journal SET tries = 0"))
             closed = True
+        self._log.close()
         self._file.close()
         if not closed:
             # The file says that there is one.
             with suppress(OSError):
-                if self._home[0] == _identity(self._home_path):
+                if self._home[0] == self._home_now():
                     self._log_path.touch()
 
 
@@ -445,11 +447,6 @@ def _found(path: Path) -> os.stat_result | None:
     except OSError:
         # Whoever opens it says what is wrong.
         return None
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
 
 
 def _sync_folder(path: Path) -> None:
