@@ -71,6 +71,8 @@ LATER: Final = _Later()
 """What `Actor.on_request` returns when the request in hand is answered later."""
 
 
+SHOWN: Final = 1000
+"""So many characters of what a request failed with are shown to its asker."""
 GONE: Final = frozenset(("stopped", "suspended", "down"))
 """The states that an actor does not come back from."""
 
@@ -499,7 +501,7 @@ class Actor:
 
     def _failed(self, error: Exception) -> RequestFailed:
         logger.error("%s failed on a request, and goes on", self.holder, exc_info=error)
-        failed = RequestFailed(self.holder, shown(error))
+        failed = RequestFailed(self.holder, shown(error, SHOWN))
         failed.__cause__ = error
         return failed
 

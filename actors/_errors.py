@@ -53,8 +53,8 @@ class ActorCrashed(IoasidError):
 class RequestFailed(IoasidError):
     """EIO: handling this request raised what no request should; the actor goes on.
 
-    A bug in the actor; `__cause__` is what was raised. The request may be half done: look at the
-    state. Others are not concerned.
+    A bug in the actor; `__cause__` is what was raised, `error` the first 1,000 characters of it.
+    The request may be half done: look at the state. Others are not concerned.
     """
 
     errno = _errno.EIO

@@ -67,6 +67,7 @@ from ioasid.actors._vtd import (
     check_process,
 )
 from ioasid.core import (
+    CapacityExhausted,
     InvalidArgument,
     Ioasid,
     IoasidError,
@@ -596,7 +597,7 @@ class Host:
 async def open_host(
     *,
     capacity: int = 1 << 20,
-    system_quota: int = 1024,
+    system_quota: int | None = None,
     order: ReuseOrder = ReuseOrder.LOWEST,
     taps: Collection[HostTap] = (),
     fault: Fault | None = None,
@@ -609,12 +610,13 @@ async def open_host(
     """Run a host for the length of an `async with`: allocator, system set, IOMMU driver.
 
     `capacity` is the number of PASIDs and `system_quota` how many of them its own processes may
-    have, both 1..2^32-1; `order` is the order in which free PASIDs are given out. `taps` are called
-    with every step and decision; `fault` is called at every step, to crash the actor there. An
-    actor that crashes restarts after `restart_wait` seconds (0 or more), then after four times
-    that, and so on, at most `max_restarts` (0 or more) times in a row. A device driver that crashes
-    more often is given up and evicted, its device reset; so is a VM's, whose VM ends; the IOMMU
-    driver ends the host. `iommu` is what that programs, a model unless told; it has no device yet.
+    have, both 1..2^32-1 (`None`: 1,024, or half of `capacity` if that is less); `order` is the
+    order in which free PASIDs are given out. `taps` are called with every step and decision;
+    `fault` is called at every step, to crash the actor there. An actor that crashes restarts after
+    `restart_wait` seconds (0 or more), then after four times that, and so on, at most
+    `max_restarts` (0 or more) times in a row. A device driver that crashes more often is given up
+    and evicted, its device reset; so is a VM's, whose VM ends; the IOMMU driver ends the host.
+    `iommu` is what that programs, a model unless told; it has no device yet.
 
     `journal` and `on_reboot` are those of `open_allocator`. A host that goes on from a journal
     takes its hardware up as it is: `iommu`, whose entries are adopted or torn down, and that of
@@ -638,7 +640,8 @@ async def open_host(
             if iommu is None and before.suspended:
                 expected = "an Iommu: as it is, or a new one if the hardware came up clean"
                 raise InvalidArgument.of("iommu", iommu, expected)
-            system = await _system_set(allocator, before, system_quota)
+            quota = max(min(1024, capacity // 2), 1) if system_quota is None else system_quota
+            system = await _system_set(allocator, before, quota)
             options = ActorOptions(
                 taps=every, fault=fault, max_restarts=max_restarts, restart_wait=restart_wait
             )
@@ -689,10 +692,16 @@ async def _before(allocator: Session) -> Before:
 
 
 async def _system_set(allocator: Session, before: Before, quota: int) -> SetRecord:
-    for record in before.sets:
-        if record.system:
-            return await allocator.adjust_set(record.sid, quota)
-    return await allocator.alloc_system_set(quota)
+    has = 0
+    try:
+        for record in before.sets:
+            if record.system:
+                has = record.quota
+                return await allocator.adjust_set(record.sid, quota)
+        return await allocator.alloc_system_set(quota)
+    except CapacityExhausted as error:
+        expected = f"1..{has + error.available}, as many as no quota, limit or reservation has"
+        raise InvalidArgument("system_quota", str(quota), expected) from None
 
 
 async def _insist(

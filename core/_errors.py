@@ -101,15 +101,15 @@ _SHORT.maxlevel = 3
 _CONTAINERS = (dict, frozenset, list, set, tuple)
 
 
-def shown(value: object) -> str:
-    """Return at most 60 characters of what a value says of itself, whatever it is."""
+def shown(value: object, most: int = 60) -> str:
+    """Return at most so many characters of what a value says of itself, whatever it is."""
     try:
         # One list may be in another many times over, and its repr without end.
         short = type(value) in _CONTAINERS
         text = str.__str__(_SHORT.repr(value) if short else repr(value))
     except Exception:  # noqa: BLE001 - a foreign repr may raise anything
         return "a value without a repr"
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def type_name(kind: type) -> str:

@@ -24,7 +24,7 @@ from ioasid.fleet._member import member
 from ioasid.fleet._protocol import Phase, VmRecord
 from ioasid.fleet._store import Changed, Store
 from ioasid.fleet._tenants import Tenants
-from ioasid.service._caller import NO_SERVICE, Caller, Command, fail
+from ioasid.service._caller import INTERRUPTED, NO_SERVICE, Caller, Command, fail
 from ioasid.service._command import main as run
 from ioasid.service._plain import plain
 
@@ -42,8 +42,8 @@ class _Fleet:
     url: str
     caller: Caller
 
-    def run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
-        """Run one command."""
+    def run(self, ask: Callable[[Store], Awaitable[T]], *, interrupted: int = INTERRUPTED) -> T:
+        """Run one command; one that Ctrl-C ends has the status `interrupted`."""
         try:
             return anyio.run(self._run, ask)
         except (StoreUnavailable, HostUnreachable) as error:
@@ -52,7 +52,7 @@ class _Fleet:
         except IoasidError as error:
             fail(error)
         except KeyboardInterrupt:
-            sys.exit(0)
+            sys.exit(interrupted)
 
     async def _run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
         async with open_store(self.url) as store:
@@ -82,7 +82,16 @@ class _Fleet:
 )
 @click.pass_context
 def fleet(context: click.Context, url: str) -> None:
-    """See and steer many hosts: where a VM runs, moving it, tenants' limits over all of them."""
+    """See and steer many hosts and where VMs run, and move VMs.
+
+    What is begun and not done stands, for `finish` or `abort`. Ends with what every command ends
+    with; 5 says that the store, or a host that is needed, does not answer.
+
+    \b
+    Examples:
+      ioasid fleet --fleet http://10.0.0.5:2379 hosts
+      ioasid fleet move vm-1 rack1-b
+    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
     context.obj = _Fleet(url, context.obj)
 
 
@@ -98,10 +107,16 @@ class _Host(msgspec.Struct, frozen=True):
 @fleet.command(cls=Command)
 @click.pass_obj
 def hosts(fleet: _Fleet) -> None:
-    """List the hosts: those that are alive, and those that VMs are said to be at.
+    """List the hosts, alive or not.
 
-    One that is not alive may still run what it ran: its agent does not answer, that is all.
-    """
+    Also those that VMs are said to be at. One that is not alive may still run what it ran: its
+    agent does not answer, that is all.
+
+    \b
+    Examples:
+      ioasid fleet hosts
+      ioasid -o json fleet hosts | jq -r '.[] | select(.alive | not) | .host'
+    """  # noqa: D301 - for Click
 
     async def ask(store: Store) -> list[_Host]:
         alive = {each.host: each for each in await alive_hosts(store)}
@@ -122,7 +137,12 @@ def hosts(fleet: _Fleet) -> None:
 @click.argument("vm")
 @click.pass_obj
 def where(fleet: _Fleet, vm: str) -> None:
-    """Show where a VM runs, or how far its move is."""
+    """Show where a VM runs, or how far its move is.
+
+    \b
+    Example:
+      ioasid fleet where vm-1
+    """  # noqa: D301 - for Click
     fleet.show(fleet.coordinate(lambda each: each.where(vm)), *COLUMNS)
 
 
@@ -132,7 +152,12 @@ COLUMNS: Final = ("vm", "phase", "host", "other", "epoch", "quota", "tenant", "r
 @fleet.command(cls=Command)
 @click.pass_obj
 def moves(fleet: _Fleet) -> None:
-    """List the VMs that move, and how far each is; see `finish` and `abort`."""
+    """List the VMs that move, and how far each is.
+
+    \b
+    Example:
+      ioasid fleet moves
+    """  # noqa: D301 - for Click
 
     async def ask(store: Store) -> list[VmRecord]:
         return [each for each in await _records(store) if each.phase is not Phase.OWNED]
@@ -149,7 +174,11 @@ def move(fleet: _Fleet, vm: str, host: str) -> None:
 
     It is stopped first, and what a device has yet to complete is waited for. Interrupted, it stands
     as it is: `finish` goes on with it and `abort` takes it back, from anywhere.
-    """
+
+    \b
+    Example:
+      ioasid fleet move vm-1 rack1-b
+    """  # noqa: D301 - for Click
 
     async def ask(coordinator: Coordinator) -> VmRecord:
         if host not in {each.host for each in await alive_hosts(coordinator.store)}:
@@ -164,16 +193,27 @@ def move(fleet: _Fleet, vm: str, host: str) -> None:
 @click.argument("vm")
 @click.pass_obj
 def finish(fleet: _Fleet, vm: str) -> None:
-    """Go on with a VM's move, whoever began it, until nothing moves."""
+    """Go on with a VM's move until it is done, whoever began it.
+
+    \b
+    Example:
+      ioasid fleet finish vm-1
+    """  # noqa: D301 - for Click
     fleet.show(fleet.coordinate(lambda each: each.finish(vm)), *COLUMNS)
 
 
 @fleet.command(cls=Command)
 @click.argument("vm")
-@click.option("--reason", default="told to", show_default=True)
+@click.option("--reason", default="told to", show_default=True, help="What its record says of it.")
 @click.pass_obj
 def abort(fleet: _Fleet, vm: str, reason: str) -> None:
-    """Take a VM's move back, unless it is decided already: then it is finished."""
+    """Take a VM's move back; one that is decided is finished.
+
+    \b
+    Examples:
+      ioasid fleet abort vm-1
+      ioasid fleet abort vm-1 --reason "rack1-b is repaired first"
+    """  # noqa: D301 - for Click
     fleet.show(fleet.coordinate(lambda each: each.abort(vm, reason)), *COLUMNS)
 
 
@@ -182,11 +222,17 @@ def abort(fleet: _Fleet, vm: str, reason: str) -> None:
 @click.argument("limit", required=False)
 @click.pass_obj
 def limits(fleet: _Fleet, tenant: str | None, limit: str | None) -> None:
-    """Show what tenants may have on all hosts and have, or set it: a number, or `none`.
+    """Show, or set, what tenants may have on all hosts.
 
-    A tenant is a group that is in no other. A VM counts by its quota, and once while it moves; of
-    what was freed, a host lets go after some seconds.
-    """
+    LIMIT is a number, or `none`. A tenant is a group that is in no other. A VM counts by its quota,
+    and once while it moves; of what was freed, a host lets go after some seconds.
+
+    \b
+    Examples:
+      ioasid fleet limits
+      ioasid fleet limits acme 4096
+      ioasid fleet limits acme none
+    """  # noqa: D301 - for Click
 
     async def ask(store: Store) -> Any:
         tenants = Tenants(store)
@@ -212,10 +258,15 @@ def _limit(text: str) -> int | None:
 @click.option("--count", type=click.IntRange(min=1), help="End after so many.")
 @click.pass_obj
 def watch(fleet: _Fleet, count: int | None) -> None:
-    """Show where VMs are, and then what becomes of them and of hosts, as it happens.
+    """Show where VMs are, and then what happens to them and hosts.
 
     It goes on over restarts of the store, and leaves nothing out.
-    """
+
+    \b
+    Examples:
+      ioasid fleet watch
+      ioasid -o json fleet watch | jq -c "[.vm, .phase]"
+    """  # noqa: D301 - for Click
 
     async def ask(store: Store) -> None:
         left = count
@@ -235,7 +286,7 @@ def watch(fleet: _Fleet, count: int | None) -> None:
                     if not left:
                         return
 
-    fleet.run(ask)
+    fleet.run(ask, interrupted=0)
 
 
 async def _chained(

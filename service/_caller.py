@@ -24,7 +24,16 @@ from rich.table import Table
 from rich.text import Text
 
 from ioasid.actors import Session
-from ioasid.core import AllocatorClosed, InvalidArgument, IoasidError
+from ioasid.core import (
+    AllocatorClosed,
+    GroupExhausted,
+    InvalidArgument,
+    IoasidError,
+    QuotaExceeded,
+    UnknownGroup,
+    UnknownSet,
+    UnknownToken,
+)
 from ioasid.service._connect import DEFAULT_PATH, connect_allocator
 from ioasid.service._errors import ConnectionFailed, RefusedByServer
 from ioasid.service._gate import Member
@@ -180,6 +189,24 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(text, err=err)
 
 
+_MADE: Final = "`ioasid alloc-set` makes one, `ioasid sets` lists those that there are"
+TO_TYPE: Final[dict[type[IoasidError], str]] = {
+    UnknownSet: _MADE,
+    UnknownToken: _MADE,
+    UnknownGroup: "`ioasid alloc-group` makes it, `ioasid groups` lists those that there are",
+    GroupExhausted: "free or shrink what is in it, or `ioasid adjust-group` it",
+    QuotaExceeded: "free some and wait until they are back, or `ioasid adjust-set` it",
+}
+"""What to do at a shell, where an error says behind its last semicolon what to call."""
+
+
+def said(error: IoasidError) -> str:
+    """Return what an error says, with what to type in place of what to call."""
+    text = str(error)
+    advice = TO_TYPE.get(type(error))
+    return text if advice is None else f"{text.rpartition('; ')[0]}; {advice}"
+
+
 def fail(error: IoasidError) -> NoReturn:
     """Say what went wrong, and end with the status that says of which kind it is."""
     code = error.errno
@@ -188,7 +215,7 @@ def fail(error: IoasidError) -> NoReturn:
         code = getattr(errno, error.name, code)
         say(f"ioasid: {error.name}: {error.reason}", err=True)
     else:
-        say(f"ioasid: {error}", err=True)
+        say(f"ioasid: {said(error)}", err=True)
     if isinstance(error, ConnectionFailed | AllocatorClosed):
         sys.exit(NO_SERVICE)
     kinds = {
@@ -222,6 +249,11 @@ def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[Compl
 def holder_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a holder."""
     return _names(context, begun, lambda session: pages(session.list_holders, "holders"), "holder")
+
+
+def group_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Complete the name of a group."""
+    return _names(context, begun, lambda session: pages(session.list_groups, "groups"), "name")
 
 
 def _names(

@@ -1,4 +1,4 @@
-"""The commands that do something: allocate, free, hold and evict."""
+"""The commands that do something: groups, sets and IDs are made and freed, held and evicted."""
 
 import signal
 from functools import partial
@@ -9,7 +9,16 @@ from anyio import move_on_after, open_signal_receiver
 
 from ioasid.actors import Session
 from ioasid.core import TokenType, UnknownHolder
-from ioasid.service._caller import Caller, Command, Number, holder_names, say, sid_of, tokens
+from ioasid.service._caller import (
+    Caller,
+    Command,
+    Number,
+    group_names,
+    holder_names,
+    say,
+    sid_of,
+    tokens,
+)
 from ioasid.service._eviction import evicted, said_of_eviction
 from ioasid.service._survey import pages
 
@@ -17,22 +26,100 @@ __all__: list[str] = []
 
 ASKED_EVERY: Final = 1.0
 """Seconds between two looks whether the service is still there."""
+OF_A_GROUP: Final = ("name", "parent", "limit", "used")
+OF_A_SET: Final = ("sid", "token", "state", "quota", "allocated", "group")
+
+
+@click.command("alloc-group", cls=Command)
+@click.argument("name")
+@click.argument("limit", type=int)
+@click.option(
+    "--parent", shell_complete=group_names, help="Take the limit from that of this group."
+)
+@click.pass_obj
+def alloc_group(caller: Caller, name: str, limit: int, parent: str | None) -> None:
+    """Create a group: the sets and groups in it share LIMIT IDs.
+
+    For operators only, as is changing and freeing it.
+
+    \b
+    Examples:
+      ioasid alloc-group tenant-a 64
+      ioasid alloc-group team-1 16 --parent tenant-a
+      ioasid alloc-set vm-1 8 --group team-1
+    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+    found = caller.run(lambda session: session.alloc_group(name, limit, parent=parent))
+    caller.show(found, *OF_A_GROUP)
+
+
+@click.command("adjust-group", cls=Command)
+@click.argument("name", shell_complete=group_names)
+@click.argument("limit", type=int)
+@click.pass_obj
+def adjust_group(caller: Caller, name: str, limit: int) -> None:
+    """Change the limit of a group, to no less than what is used of it.
+
+    \b
+    Example:
+      ioasid adjust-group tenant-a 128
+    """  # noqa: D301 - for Click
+    caller.show(caller.run(lambda session: session.adjust_group(name, limit)), *OF_A_GROUP)
+
+
+@click.command("free-group", cls=Command)
+@click.argument("name", shell_complete=group_names)
+@click.pass_obj
+def free_group(caller: Caller, name: str) -> None:
+    """Free a group in which no set and no group is left.
+
+    What it could promise goes back to its parent, or to what is available.
+
+    \b
+    Example:
+      ioasid free-group team-1
+    """  # noqa: D301 - for Click
+    caller.run(lambda session: session.free_group(name))
+    if caller.is_json:
+        caller.show({"freed": name})
+    else:
+        say(f"{name} is freed")
 
 
 @click.command("alloc-set", cls=Command)
 @click.argument("token")
 @click.argument("quota", type=int)
-@click.option("--group", help="Take the quota from the limit of this group.")
+@click.option("--group", shell_complete=group_names, help="Take the quota from this group's limit.")
 @click.pass_obj
 def alloc_set(caller: Caller, token: str, quota: int, group: str | None) -> None:
     """Create a set of at most QUOTA IDs, named by TOKEN.
 
     \b
-    Example:
+    Examples:
       ioasid alloc-set vm-1 8
-    """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+      ioasid alloc-set vm-1 8 --group tenant-a
+    """  # noqa: D301 - for Click
     found = caller.run(lambda session: session.alloc_set(token, quota, TokenType.MM, group=group))
-    caller.show(found, "sid", "token", "state", "quota", "allocated", "group")
+    caller.show(found, *OF_A_SET)
+
+
+@click.command("adjust-set", cls=Command)
+@click.argument("name", shell_complete=tokens)
+@click.argument("quota", type=int)
+@click.pass_obj
+def adjust_set(caller: Caller, name: str, quota: int) -> None:
+    """Change the quota of a set, to no less than what is allocated of it.
+
+    NAME is its token, or its number as in `#3`.
+
+    \b
+    Example:
+      ioasid adjust-set vm-1 16
+    """  # noqa: D301 - for Click
+
+    async def ask(session: Session) -> Any:
+        return await session.adjust_set(await sid_of(session, name), quota)
+
+    caller.show(caller.run(ask), *OF_A_SET)
 
 
 @click.command("free-set", cls=Command)
@@ -186,4 +273,8 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
             say(line)
 
 
-COMMANDS = (alloc_set, alloc, free, free_set, hold, evict)
+COMMANDS = (
+    *(alloc_group, adjust_group, free_group),
+    *(alloc_set, adjust_set, free_set),
+    *(alloc, free, hold, evict),
+)

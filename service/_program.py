@@ -21,6 +21,7 @@ from ioasid.actors._port import answered
 from ioasid.actors._session import Session
 from ioasid.core import CloseSession, InvalidArgument, IoasidError, OpenSession, SessionOpened
 from ioasid.service._config import Config
+from ioasid.service._descriptors import raise_limit
 from ioasid.service._gate import Gate, Member
 from ioasid.service._metrics import Exposition, serving_metrics, take_figures
 from ioasid.service._policy import Policy, read_policy
@@ -49,6 +50,7 @@ async def serve(config: Config, member: Member | None = None) -> None:
             open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         )
         policy = _policy(config)
+        raise_limit(config.limits.connections)
         with listener_of(config) as listener:
             async with (
                 _allocator(config) as driver,

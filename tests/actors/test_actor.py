@@ -80,6 +80,7 @@ class Stumble(Message, frozen=True):
     """Fail, and break nothing; in the handler or, later, in what goes on behind it."""
 
     later: bool = False
+    saying: str = "planted"
 
 
 class Take(Message, frozen=True):
@@ -121,8 +122,8 @@ class Parrot(Actor):
                 await self._break()
             case Stumble(True):
                 return self.in_background(self._stumble)
-            case Stumble():
-                await self._stumble()
+            case Stumble(saying=saying):
+                await self._stumble(saying)
             case Take(ioasid):
                 await self.session.get(ioasid)
             case _:
@@ -138,8 +139,8 @@ class Parrot(Actor):
     async def _break(self) -> None:
         raise ZeroDivisionError("planted")
 
-    async def _stumble(self) -> None:
-        raise LookupError("planted")
+    async def _stumble(self, saying: str = "planted") -> None:
+        raise LookupError(saying)
 
 
 class Listener(Parrot):
@@ -735,6 +736,16 @@ class Astray(Parrot):
     def is_clean(self) -> bool:
         """Tell that it may leave."""
         return True
+
+
+async def test_what_a_request_failed_with_is_shown_whole() -> None:
+    """Its asker sees a long message to its end, and of one without end a thousand characters."""
+    parrot = Parrot(max_restarts=0)
+    async with running(parrot):
+        for length, kept in ((500, 500 + len("LookupError('')")), (5000, 1000)):
+            with pytest.raises(RequestFailed) as caught:
+                await parrot.ask(Stumble(saying=length * "x"))
+            assert kept == len(caught.value.error)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio", ("asyncio", {"use_uvloop": True})])

@@ -1435,9 +1435,27 @@ async def test_hosts_that_make_no_sense_are_refused(options: dict[str, Any]) -> 
 
 
 async def test_a_system_quota_beyond_the_capacity_is_refused() -> None:
-    """A host whose processes may have more IDs than there are is not opened."""
-    with pytest.raises(CapacityExhausted):
-        async with open_host(capacity=8, system_quota=9):
+    """A host whose processes may have more IDs than there are is not opened, and says what may."""
+    with pytest.raises(InvalidArgument, match=r"system_quota is 8; pass 1\.\.7"):
+        async with open_host(capacity=8, system_quota=8):
+            raise AssertionError("not reached")
+
+
+@pytest.mark.parametrize(("capacity", "quota"), [(2, 1), (64, 32), (2048, 1024), (1 << 20, 1024)])
+async def test_the_system_quota_by_itself(capacity: int, quota: int) -> None:
+    """A small host leaves half of its IDs to its VMs, without being told."""
+    async with open_host(capacity=capacity) as host:
+        (system,) = (await host.allocator.list_sets()).sets
+        assert quota == system.quota
+
+
+async def test_a_system_quota_beyond_what_a_journal_leaves_is_refused(tmp_path: Path) -> None:
+    """What the host's processes had before counts among what they may have."""
+    options: dict[str, Any] = {"capacity": 8, "journal": tmp_path / "journal"}
+    async with open_host(system_quota=4, **options):
+        pass
+    with pytest.raises(InvalidArgument, match=r"system_quota is 8; pass 1\.\.7"):
+        async with open_host(system_quota=8, **options):
             raise AssertionError("not reached")
 
 

@@ -238,6 +238,17 @@ def test_watching_in_words(tmp_path: Path, url: str) -> None:
                 watching.kill()
 
 
+def test_help_shows_examples() -> None:
+    """Every command of the fleet explains itself, by an example, and each of its options."""
+    for name, command in fleet.commands.items():
+        status, out, _ = call("fleet", name, "--help")
+        assert (0, True) == (status, "Example" in out), name
+        assert not command.get_short_help_str(60).endswith("..."), name
+        for option in command.params:
+            assert option.param_type_name == "argument" or getattr(option, "help", None), name
+    assert "Example" in call("fleet", "--help")[1]
+
+
 def test_a_store_that_does_not_answer() -> None:
     """It says so, with the status of what can't be reached."""
     url = f"http://127.0.0.1:{free_port()}"

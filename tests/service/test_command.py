@@ -47,7 +47,9 @@ def test_a_day_of_an_operator(tmp_path: Path) -> None:
         # Statuses.
         assert 3 == program.call("why", "1")[0]
         assert 3 == program.call("find", "77")[0]
-        assert 3 == program.call("set", "vm-7")[0]
+        status, _, error = program.call("set", "vm-7")
+        assert (3, True) == (status, "'vm-7'; `ioasid alloc-set` makes one" in error)
+        assert "alloc_set" not in error
         assert 2 == program.call("set", "#x")[0]
         assert 2 == program.call("why", "x")[0]
         assert 2 == program.call("nap")[0]

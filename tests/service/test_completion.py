@@ -56,6 +56,8 @@ def test_in_a_shell(tmp_path: Path, shell: str) -> None:
         program.call("alloc-set", "vm-\n\x1b[31m", "8")
         assert ["status"] == complete(shell, tmp_path, "stat")
         assert ["vm-1", "vm-2"] == complete(shell, tmp_path, "set", "vm")
+        program.call("alloc-group", "tenant", "8")
+        assert ["tenant"] == complete(shell, tmp_path, "free-group", "t")
     # Nobody answers: nothing to offer, and no complaint.
     assert [] == [each for each in complete(shell, tmp_path, "set", "vm") if each.startswith("vm")]
 

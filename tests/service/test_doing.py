@@ -1,6 +1,7 @@
 """The commands that do something."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -100,6 +101,56 @@ def test_waiting_in_vain(tmp_path: Path) -> None:
                 waiting.kill()
                 waiting.wait()
                 holding.kill()
+
+
+@pytest.mark.slow
+def test_groups(tmp_path: Path) -> None:
+    """Groups are made, one in another, changed and freed; a set takes its quota from one."""
+    with a_program(tmp_path) as program:
+        assert 0 == program.call("alloc-group", "a", "64")[0]
+        status, out, _ = program.call("alloc-group", "b", "16", "--parent", "a", "-o", "json")
+        assert (0, {"name": "b", "limit": 16, "parent": "a", "used": 0}) == (
+            status,
+            {name: each for name, each in json.loads(out).items() if name != "type"},
+        )
+        assert 0 == program.call("alloc-set", "vm-1", "8", "--group", "b")[0]
+        assert "limit" in program.call("adjust-group", "b", "32")[1]
+        status, _, error = program.call("adjust-group", "b", "4")
+        assert (2, True) == (status, "EINVAL" in error)
+        status, _, error = program.call("free-group", "b")
+        assert (1, True) == (status, "EBUSY" in error)
+        program.call("free-set", "vm-1", "--yes")
+        assert (0, "b is freed\n") == program.call("free-group", "b")[:2]
+        assert {"freed": "a"} == json.loads(program.call("-o", "json", "free-group", "a")[1])
+        assert [] == json.loads(program.call("-o", "json", "groups")[1])
+        status, _, error = program.call("alloc-group", "c", "1", "--parent", "a")
+        assert (3, True) == (status, "; `ioasid alloc-group` makes it" in error)
+
+
+@pytest.mark.slow
+def test_groups_are_for_operators(tmp_path: Path) -> None:
+    """Neither a driver nor a tenant makes, changes or frees one."""
+    (tmp_path / "policy").write_text(
+        f'[[rule]]\nrole = "driver"\nusers = [{os.getuid()}]\nholders = ["x:"]\n'
+    )
+    config = f'socket = "{tmp_path}/s"\npolicy = "{tmp_path}/policy"\n'
+    with a_program(tmp_path, config) as program:
+        for command in (("alloc-group", "a", "8"), ("adjust-group", "a", "8"), ("free-group", "a")):
+            status, _, error = program.call("--holder", "x:1", *command)
+            assert (4, True) == (status, "EPERM" in error)
+
+
+@pytest.mark.slow
+def test_adjusting_a_set(tmp_path: Path) -> None:
+    """Its quota changes, and what is refused for it says so in commands."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "1")
+        program.call("alloc", "vm-1")
+        status, _, error = program.call("alloc", "vm-1")
+        assert (1, True) == (status, "`ioasid adjust-set` it" in error)
+        assert 2 == json.loads(program.call("adjust-set", "vm-1", "2", "-o", "json")[1])["quota"]
+        assert "2\n" == program.call("alloc", "vm-1")[1]
+        assert 2 == program.call("adjust-set", "#0", "1")[0]
 
 
 @pytest.mark.slow
