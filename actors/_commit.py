@@ -27,7 +27,7 @@ One is awaited at a time; what it raises takes the allocator down.
 Answers: TypeAlias = list[tuple[Reply[Any], Answer | IoasidError, Envelope]]
 
 
-class Batch(Struct, frozen=True, gc=False):
+class Batch(Struct, frozen=True):
     """What was decided and has not been released."""
 
     answers: "Answers"

@@ -21,7 +21,7 @@ class Fate:
         """Whether it could not be committed, so that it never was."""
 
 
-class Envelope(Struct, frozen=True, gc=False):
+class Envelope(Struct, frozen=True):
     """A request on its way to the allocator."""
 
     session: int

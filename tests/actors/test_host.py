@@ -1217,6 +1217,31 @@ async def test_a_host_leaves_no_cycle_behind() -> None:
     assert None is ref()
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda vm: vm.unbind("dsa0", 5),
+        lambda vm: vm.bind("dsa0", CAPACITY, 101),
+        lambda vm: vm.program("dsa0", 77),
+        lambda vm: vm.stop("dsa0", 5),
+        lambda vm: vm.free(5),
+    ],
+    ids=["unbind", "bind", "program", "stop", "free"],
+)
+async def test_a_refusal_leaves_nothing_behind(call: Callable[[Vm], Awaitable[object]]) -> None:
+    """What was refused, and how, is collected: a guest that errs for ever takes no memory."""
+    async with a_host() as (_, vm):
+        refs: list[weakref.ref[BaseException]] = []
+        for _ in range(3):
+            with pytest.raises(IoasidError) as caught:
+                await call(vm)
+            refs.append(weakref.ref(caught.value))
+            del caught
+        gc.collect()
+        # An actor may have the last one in hand still.
+        assert [None, None] == [each() for each in refs[:2]]
+
+
 # Cancellation
 
 
