@@ -10,25 +10,35 @@ from typing import Final, TypeAlias
 
 from benchmarks.measure import Figure, Pass, Plan, compare, figure, require, take_turns
 from ioasid.core import (
+    Acknowledge,
+    ActivateSet,
     Alloc,
     Allocator,
     AllocMany,
     AllocSet,
     AttachSpid,
     Continue,
+    Deliver,
     Done,
     Evict,
+    ExportedIoasid,
+    ExportSet,
     FreeSet,
+    FreezeSet,
     Get,
+    ImportSet,
+    IoasidRange,
     OpenSession,
     Priority,
     Put,
     Released,
     Request,
     SessionOpened,
+    SetExport,
     Subscribe,
     Subscribed,
     TakeSnapshot,
+    ThawSet,
     TokenType,
     Unsubscribe,
 )
@@ -175,6 +185,67 @@ def _free_set(count: int) -> Scene:
     return core, core.session, FreeSet(0)
 
 
+def _moving(count: int) -> Allocator:
+    # With a device that is told, and is done with all of it.
+    core = _bound(count)
+    vdcm = _join(core, "vdcm")
+    core.handle(vdcm, Subscribe(priority=Priority.DEVICE, queue_size=1 << 20))
+    return core
+
+
+def _finish(core: Allocator) -> None:
+    while core.has_work:
+        core.handle(0, Continue())
+    told = [
+        (subscription, effect.message.seq)
+        for effect in core.drain()
+        if isinstance(effect, Deliver)
+        for subscription in effect.subscriptions
+    ]
+    core.handle(0, Acknowledge(tuple(told)))
+
+
+def _freeze(count: int) -> Scene:
+    core = _moving(count)
+    return core, core.session, FreezeSet(0, wait=True)
+
+
+def _frozen(count: int) -> Allocator:
+    core = _moving(count)
+    core.handle(core.session, FreezeSet(0))
+    _finish(core)
+    return core
+
+
+def _thaw(count: int) -> Scene:
+    core = _frozen(count)
+    return core, core.session, ThawSet(0)
+
+
+def _export(count: int) -> Scene:
+    core = _frozen(count)
+    return core, core.session, ExportSet(0)
+
+
+def _exported(count: int) -> SetExport:
+    ioasids = tuple(ExportedIoasid(each, each, None) for each in range(1, count + 1))
+    return SetExport("vm-1", TokenType.MM, count, (IoasidRange(1, count),), ioasids)
+
+
+def _import(count: int) -> Scene:
+    core = Allocator()
+    core.handle(core.session, Subscribe(queue_size=1 << 20))
+    return core, core.session, ImportSet(_exported(count))
+
+
+def _activate(count: int) -> Scene:
+    core = Allocator()
+    core.handle(core.session, Subscribe(priority=Priority.DEVICE, queue_size=1 << 20))
+    core.handle(core.session, ImportSet(_exported(count)))
+    _finish(core)
+    return core, core.session, ActivateSet(0)
+
+
 def _snapshot(count: int) -> Scene:
     core = _bound(count)
     return core, core.session, TakeSnapshot()
@@ -187,5 +258,10 @@ SCENES: Final[dict[str, Callable[[int], Scene]]] = {
     "pause_resync": _resync_plain,
     "pause_resync_bound": _resync_bound,
     "pause_free_set": _free_set,
+    "pause_freeze": _freeze,
+    "pause_thaw": _thaw,
+    "pause_export": _export,
+    "pause_import": _import,
+    "pause_activate": _activate,
     "pause_snapshot": _snapshot,
 }

@@ -256,9 +256,8 @@ class Allocator:
         """Decide a request that came through a session; returns its answer.
 
         That is `Waiting` if it comes later (`wait=True` on `Free`, `FreeSet` and `FreezeSet`, and
-        `FreeSet`, `FreeMany`, `Evict` and `CloseSession` that concern more IDs than a part): a
-        `Complete` with the same ticket comes out of `drain` when what the request waits for has
-        happened.
+        whatever is done in parts and concerns more IDs than one of them): a `Complete` with the
+        same ticket comes out of `drain` when what the request waits for has happened.
         Session 0 is whoever drives the allocator: it tells the time (`Tick`), opens the first
         session, says at once what all who came back are done with (`Acknowledge`), goes on with
         what is done in parts (`Continue`), gives up waiting for others (`Abandon`), lets all crash

@@ -22,6 +22,7 @@ from ioasid.core._snapshot import (
     SnapshotSet,
     SnapshotStage,
     SnapshotSubscription,
+    SnapshotTurning,
     SnapshotWork,
 )
 from ioasid.core._space import runs
@@ -29,7 +30,15 @@ from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Fold, Subscription
 from ioasid.core._tables import Tables
 from ioasid.core._terms import Data, IoasidRange, ReuseOrder
-from ioasid.core._work import Freeing, Leaving, LettingGo, LookingAgain, Relisting, Work
+from ioasid.core._work import (
+    Freeing,
+    Leaving,
+    LettingGo,
+    LookingAgain,
+    Relisting,
+    Turning,
+    Work,
+)
 
 __all__: list[str] = []
 
@@ -93,6 +102,8 @@ def _take_work(item: Work) -> SnapshotWork:
             return SnapshotLookingAgain(word)
         case Relisting(subscription, sid, ioasid):
             return SnapshotRelisting(subscription.number, sid, ioasid)
+        case Turning(owner, begins, ioasid):
+            return SnapshotTurning(owner.sid, begins, ioasid)
         case _:
             assert_never(item)
 

@@ -23,8 +23,8 @@ from ioasid.core._space import SHIFT
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Fold, Subscription
 from ioasid.core._tables import Tables
-from ioasid.core._terms import BIND, SET_ACTIVE, SET_FREE_PENDING, UNBIND
-from ioasid.core._work import Freeing, Leaving, LettingGo, LookingAgain, Relisting
+from ioasid.core._terms import BIND, SET_ACTIVE, SET_FREE_PENDING, UNBIND, SetState
+from ioasid.core._work import Freeing, Leaving, LettingGo, LookingAgain, Relisting, Turning
 
 __all__: list[str] = []
 
@@ -164,6 +164,7 @@ class _Comparison:
         ioasids, bindings = [], []
         # Of those in quarantine either may be so, whatever has become of the set since.
         bound = kept = False
+        turning = self._tables.turnings.get(owner.sid)
         for ioasid in owner.spids.values():
             record = owner.records[ioasid]
             if record.binding is None:
@@ -174,13 +175,23 @@ class _Comparison:
                 bindings.append(record.binding)
         require(not kept or owner.state is not SET_ACTIVE, "a spid without a binding")
         runs = owner.state is SET_ACTIVE or (owner.state is SET_FREE_PENDING and not kept)
-        require(not bound or runs, "a binding in a set that runs nothing")
+        require(not bound or runs or turning is not None, "a binding in a set that runs nothing")
+        if turning is not None:
+            self._compare_turning(owner, turning)
         if bindings:
             require_past(min(bindings), self._tables, "a binding of the future")
             require_past(max(bindings), self._tables, "a binding of the future")
             named = len(self._ioasids) + len(bindings)
             self._ioasids.update(zip(bindings, ioasids, strict=True))
             require(len(self._ioasids) == named, "a binding of two IDs")
+
+    def _compare_turning(self, owner: IoasidSet, item: Turning) -> None:
+        ends = (SetState.FROZEN, SetState.INCOMING if item.begins else SET_FREE_PENDING)
+        require(owner.state in ends, "a set that does not turn")
+        for ioasid in owner.spids.values():
+            record = owner.records[ioasid]
+            turned = record.free_pending or (record.binding is not None) == item.begins
+            require(turned or ioasid >= item.ioasid, "an ID whose turn was")
 
     def _compare_chain(self, record: Record) -> None:
         chain = record.chain

@@ -63,7 +63,7 @@ class Record:
 
 @define(eq=False)
 class Waiter:
-    """A request whose answer comes when these IDs are reclaimed or, of a freeze, stopped."""
+    """A request whose answer comes when these IDs are reclaimed or, of a freeze, nothing runs."""
 
     ticket: int
     pending: dict[int, Record] = field(factory=dict)

@@ -19,7 +19,7 @@ from ioasid.core._answers import Answer, Released, Waiting
 from ioasid.core._budget import refund
 from ioasid.core._effects import Complete
 from ioasid.core._errors import WouldDeadlock
-from ioasid.core._freezes import stop
+from ioasid.core._freezes import follow, give_up
 from ioasid.core._holders import Holder, without
 from ioasid.core._ioasid_records import Record, Waiter
 from ioasid.core._ioasid_sets import IoasidSet
@@ -94,6 +94,7 @@ class LifeCycle:
                 tables.work.remove(item)
                 item.chosen.clear()
                 self.end_freeing(item)
+        give_up(tables, owner)
         refund(tables, owner.group, owner.quota)
         tables.sets_free_pending -= 1
         tables.remove_set(owner)
@@ -143,8 +144,8 @@ class LifeCycle:
                     self._reclaim_if_done(record)
                 elif record.is_plain():
                     record.owner.records.pop(ioasid, None)
-                if record.owner.freezes:
-                    stop(tables, self._notifier, record)
+                if record.owner.running is not None:
+                    follow(tables, self._notifier, record)
                 if tables.relistings:
                     relist(tables, record.owner, ioasid, ioasid)
             if tables.changes is not None:
@@ -247,6 +248,7 @@ class LifeCycle:
             notifier.forget(record.chain)
             record.chain = ()
             del self._tables.chained[record.ioasid]
+            self._tables.crowded.pop(record.ioasid, None)
         del self._tables.quarantine[record.ioasid]
         owner = record.owner
         record.reclaimed = True

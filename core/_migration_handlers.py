@@ -10,10 +10,11 @@ freeze is the end of every binding, UNBIND, and a thaw or activation its beginni
 has to know what a migration is. (docs/explanation.md, Migration)
 """
 
+from functools import partial
 from typing import Any
 
 from ioasid.core import _check
-from ioasid.core._answers import Answer, Frozen, Imported
+from ioasid.core._answers import Answer, Imported
 from ioasid.core._budget import affordable
 from ioasid.core._errors import (
     RangeFull,
@@ -24,10 +25,9 @@ from ioasid.core._errors import (
     WouldDeadlock,
 )
 from ioasid.core._exports import ExportedIoasid, SetExport, check_export
-from ioasid.core._freezes import answer_when_stopped, call_off, running
+from ioasid.core._freezes import call_off, running, turn, turned
 from ioasid.core._handlers import DONE, Handlers, Outcome
 from ioasid.core._holders import Holder
-from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._requests import ActivateSet, ExportSet, FreezeSet, ImportSet, ThawSet
 from ioasid.core._routes import DEVICE_TIER
@@ -35,14 +35,13 @@ from ioasid.core._set_handlers import add_set
 from ioasid.core._space import MASK, SHIFT, ones, ranges_of, words
 from ioasid.core._terms import (
     ALLOC,
-    BIND,
     SET_FREE_PENDING,
     UNBIND,
     EventKind,
     IoasidRange,
     SetState,
 )
-from ioasid.core._work import Freeing
+from ioasid.core._work import Freeing, Turning
 
 __all__: list[str] = []
 
@@ -56,30 +55,29 @@ class MigrationHandlers(Handlers):
         """End every binding of a set, and keep its spids."""
         wait = _check.flag(request.wait, "wait")
         owner = self._movable(request.sid)
-        if owner.state is SetState.INCOMING:
+        if owner.state is SetState.INCOMING and not self._begins(owner):
             raise SetFrozen(owner.sid, owner.state)
-        bound = [
-            record
-            for _, record in sorted(owner.records.items())
-            if record.binding is not None and not record.free_pending
-        ]
         if wait:
-            self._refuse_own(holder, owner, bound)
-        self._turn(owner, SetState.FROZEN)
-        for record in bound:
-            self._notifier.stage(record, UNBIND, record.spid, None)
-            record.binding = None
-            self._note_ioasid(owner, record.ioasid)
-        return self._when_settled(self._frozen, owner, wait)
+            self._refuse_own(holder, owner)
+        if owner.running is None:
+            owner.running = {}
+        if owner.state is SetState.FROZEN and not self._begins(owner):
+            item = self._tables.turnings.get(owner.sid) or Turning(owner, False, finished=True)
+        else:
+            item = turn(self._tables, owner, begins=False)
+            owner.state = SetState.FROZEN
+            if self._tables.changes is not None:
+                self._tables.changes.sids.add(owner.sid)
+        return self._when_turned(item, wait=wait)
 
-    def _frozen(self, owner: IoasidSet, wait: bool) -> Answer:
-        pending = running(self._notifier, owner)
-        if wait:
-            return answer_when_stopped(self._tables, owner, pending)
-        return Frozen(owner.sid, not pending)
-
-    def _refuse_own(self, holder: Holder, owner: IoasidSet, bound: list[Record]) -> None:
+    def _refuse_own(self, holder: Holder, owner: IoasidSet) -> None:
         # Whoever would wait for what it has to acknowledge itself.
+        if not any(
+            each.tier <= DEVICE_TIER and (each.everywhere or each.number in owner.subscriptions)
+            for each in holder.subscriptions.values()
+        ):
+            return
+
         def acknowledges(kind: EventKind, reach: int) -> bool:
             told = self._notifier.route(owner, kind).tiers[reach + 1 : DEVICE_TIER + 1]
             return any(each.holder is holder for tier in told for each in tier.values())
@@ -88,9 +86,12 @@ class MigrationHandlers(Handlers):
             reason = f"it has to acknowledge the {kind} itself"
             raise WouldDeadlock(holder.name, ioasid, reason)
 
-        if bound and acknowledges(UNBIND, -1):
-            refuse(bound[0].ioasid, UNBIND)
-        for ioasid, record in sorted(running(self._notifier, owner).items()):
+        if acknowledges(UNBIND, -1):
+            for ioasid in sorted(owner.spids.values()):
+                record = owner.records[ioasid]
+                if record.binding is not None and not record.free_pending:
+                    refuse(ioasid, UNBIND)
+        for ioasid, record in sorted(running(self._tables, self._notifier, owner).items()):
             for stage in record.chain:
                 event = stage.event
                 waits = (
@@ -104,20 +105,22 @@ class MigrationHandlers(Handlers):
                 ):
                     refuse(ioasid, event.kind)
 
-    def thaw_set(self, _: Holder, request: ThawSet) -> Answer:
+    def thaw_set(self, _: Holder, request: ThawSet) -> Outcome:
         """Begin every binding of a set again."""
         owner = self._movable(request.sid)
-        if owner.state is SetState.INCOMING:
+        if owner.state is SetState.INCOMING and not self._begins(owner):
             raise SetFrozen(owner.sid, owner.state)
-        self._bind_all(owner)
-        call_off(self._tables, owner)
-        return DONE
+        return self._let_run(owner)
 
     def export_set(self, _: Holder, request: ExportSet) -> Answer:
         """Look up all that a target has to know of a set."""
         owner = self._set(request.sid)
-        ran = len(running(self._notifier, owner))
-        if owner.state is not SetState.FROZEN or ran:
+        turning = owner.sid in self._tables.turnings
+        ran = 0
+        if owner.state is SetState.FROZEN:
+            # While bindings end or begin, any of them may be there.
+            ran = len(owner.spids if turning else owner.running or ())
+        if owner.state is not SetState.FROZEN or turning or ran:
             raise SetNotFrozen(owner.sid, owner.state, ran)
         records = owner.records
         freed: dict[int, int] = {}
@@ -185,13 +188,12 @@ class MigrationHandlers(Handlers):
             self._notifier.tell_all(owner, ALLOC, ioasid, generation, None, data)
         return Imported(owner.sid, tuple(IoasidRange(*each) for each in ranges), generation)
 
-    def activate_set(self, _: Holder, request: ActivateSet) -> Answer:
+    def activate_set(self, _: Holder, request: ActivateSet) -> Outcome:
         """Begin every binding of a set that came from elsewhere."""
         owner = self._movable(request.sid)
-        if owner.state is SetState.FROZEN:
+        if owner.state is SetState.FROZEN and not self._begins(owner):
             raise SetFrozen(owner.sid, owner.state)
-        self._bind_all(owner)
-        return DONE
+        return self._let_run(owner)
 
     # -- both ---------------------------------------------------------------------------------
 
@@ -203,20 +205,31 @@ class MigrationHandlers(Handlers):
             raise SetFreePending(owner.sid)
         return owner
 
-    def _turn(self, owner: IoasidSet, state: SetState) -> None:
-        owner.state = state
-        if self._tables.changes is not None:
-            self._tables.changes.sids.add(owner.sid)
+    def _begins(self, owner: IoasidSet) -> bool:
+        # Whether its bindings are on their way: to whoever asks next, it is as good as ACTIVE.
+        item = self._tables.turnings.get(owner.sid)
+        return item is not None and item.begins
 
-    def _bind_all(self, owner: IoasidSet) -> None:
-        unbound = [
-            record
-            for _, record in sorted(owner.records.items())
-            if record.spid is not None and record.binding is None and not record.free_pending
-        ]
-        for record in unbound:
-            self._refuse_too_many(owner, record.ioasid)
-        self._turn(owner, SetState.ACTIVE)
-        for record in unbound:
-            record.binding = self._notifier.stage(record, BIND, record.spid, None)
-            self._note_ioasid(owner, record.ioasid)
+    def _let_run(self, owner: IoasidSet) -> Outcome:
+        tables = self._tables
+        if owner.state is SetState.ACTIVE:
+            return DONE
+        if not self._begins(owner):
+            # What becomes too much between two parts is taken: it was promised here.
+            for _, record in sorted(tables.crowded.items()):
+                if (
+                    record.owner is owner
+                    and record.spid is not None
+                    and record.binding is None
+                    and not record.free_pending
+                ):
+                    self._refuse_too_many(owner, record.ioasid)
+        item = turn(tables, owner, begins=True)
+        call_off(tables, owner)
+        return self._when_turned(item)
+
+    def _when_turned(self, item: Turning, *, wait: bool = False) -> Outcome:
+        tables = self._tables
+        if item in tables.begun:
+            return partial(turned, tables, item, wait=wait)
+        return turned(tables, item, wait=wait)

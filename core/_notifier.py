@@ -33,7 +33,7 @@ from ioasid.core._routes import DEVICE_TIER, LAST_TIER, NO_TIER, NOBODY, Route
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Fold, Subscription
 from ioasid.core._tables import Tables
-from ioasid.core._terms import ALLOC, BIND, UNBIND, Data, EventKind
+from ioasid.core._terms import ALLOC, BIND, MAX_IN_FLIGHT, UNBIND, Data, EventKind
 from ioasid.core._work import LettingGo, LookingAgain
 
 __all__: list[str] = []
@@ -236,6 +236,8 @@ class Notifier:
         record.chain.append(Stage(event, record, binding))
         tables.chained[record.ioasid] = record
         tables.unsettled[record.ioasid] = record
+        if len(record.chain) >= MAX_IN_FLIGHT:
+            tables.crowded[record.ioasid] = record
         if begins and route.holds:
             for tier in route.tiers:
                 grant_all(tables, tier, record, seq)
@@ -263,6 +265,8 @@ class Notifier:
         if not chain:
             record.chain = ()
             self._tables.chained.pop(record.ioasid, None)
+        if self._tables.crowded and len(chain) < MAX_IN_FLIGHT:
+            self._tables.crowded.pop(record.ioasid, None)
 
     def _advance_stage(self, chain: list[Stage], index: int) -> None:
         stage = chain[index]

@@ -8,7 +8,7 @@ from attrs import define
 
 from ioasid.core._answers import Answer, Done, Released, Waiting
 from ioasid.core._effects import Complete
-from ioasid.core._freezes import answer_as
+from ioasid.core._freezes import answer_as, end_turning, turn_some
 from ioasid.core._grants import drop_grant
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Record, Waiter
@@ -20,7 +20,15 @@ from ioasid.core._routes import NOBODY
 from ioasid.core._space import SHIFT, WORD_COST, ones
 from ioasid.core._tables import Tables
 from ioasid.core._terms import FREE, RECLAIM
-from ioasid.core._work import Freeing, Leaving, LettingGo, LookingAgain, Relisting, Work
+from ioasid.core._work import (
+    Freeing,
+    Leaving,
+    LettingGo,
+    LookingAgain,
+    Relisting,
+    Turning,
+    Work,
+)
 
 __all__: list[str] = []
 
@@ -67,6 +75,8 @@ class Parts:
             self._answer_left(item)
         elif isinstance(item, Freeing):
             self._life.end_freeing(item)
+        elif isinstance(item, Turning):
+            end_turning(tables, item)
 
     def hurry(self, holder: Holder) -> None:
         """Do at once all that is left of what lets a holder go."""
@@ -117,7 +127,7 @@ class Parts:
                     self._life.wait_as(ticket, _pending(self._freed_by(request)))
                     continue
                 case FreezeSet(sid):
-                    answer_as(tables, self._notifier, ticket, sid)
+                    answer_as(tables, ticket, sid)
                     continue
                 case FreeSet() | FreeMany():
                     answer: Answer = Released(not _pending(self._freed_by(request)))
@@ -167,8 +177,10 @@ class Parts:
                     item.waiter = None
                 if item.ticket == ticket:
                     item.ticket = None
-            elif isinstance(item, Leaving) and ticket in item.tickets:
+            elif isinstance(item, Leaving | Turning) and ticket in item.tickets:
                 item.tickets.remove(ticket)
+            elif isinstance(item, Turning) and ticket in item.waits:
+                item.waits.remove(ticket)
 
     # -- each kind of work --------------------------------------------------------------------
 
@@ -186,12 +198,14 @@ class Parts:
                 return self._look_again(item, left)
             case Relisting():
                 return list_some(self._tables, item, left)
+            case Turning():
+                return turn_some(self._tables, self._notifier, item, left)
             case _:
                 assert_never(item)
 
     def _is_done(self, item: Work) -> bool:
         match item:
-            case Freeing() | Leaving() | Relisting():
+            case Freeing() | Leaving() | Relisting() | Turning():
                 return item.finished
             case LettingGo(subscription):
                 ended = subscription.leaving and subscription.number in self._tables.subscriptions

@@ -12,6 +12,7 @@ from ioasid.core._capture import capture
 from ioasid.core._consistency import refuse_contradictions, require, require_past, settle
 from ioasid.core._errors import IoasidError, MalformedMessage
 from ioasid.core._events import Event
+from ioasid.core._freezes import find_running
 from ioasid.core._generations import unpack
 from ioasid.core._groups import Group
 from ioasid.core._holders import Crowd, Holder, joined
@@ -33,6 +34,7 @@ from ioasid.core._snapshot import (
     SnapshotRelisting,
     SnapshotSet,
     SnapshotSubscription,
+    SnapshotTurning,
     SnapshotWork,
 )
 from ioasid.core._space import MASK, SHIFT, IdSpace, words
@@ -43,6 +45,7 @@ from ioasid.core._terms import (
     BIND,
     FREE,
     MAX_GROUP_DEPTH,
+    MAX_IN_FLIGHT,
     RECLAIM,
     UNBIND,
     IoasidRange,
@@ -50,7 +53,15 @@ from ioasid.core._terms import (
     SetState,
     TokenType,
 )
-from ioasid.core._work import Freeing, Leaving, LettingGo, LookingAgain, Relisting, Work
+from ioasid.core._work import (
+    Freeing,
+    Leaving,
+    LettingGo,
+    LookingAgain,
+    Relisting,
+    Turning,
+    Work,
+)
 
 __all__: list[str] = []
 
@@ -150,6 +161,7 @@ class _Restorer:
         for each in tables.subscriptions.values():
             if each.resync_due:
                 each.missed = missed_ends(each)
+        find_running(tables, self._notifier)
         # Whoever joined here was there before.
         tables.unsettled.clear()
         tables.begun.clear()
@@ -178,6 +190,11 @@ class _Restorer:
                 item = LookingAgain(_check.number(word, "word"))
             case SnapshotRelisting(number, sid, ioasid):
                 item = self._relist(tables.subscriptions[number], sid, ioasid)
+            case SnapshotTurning(sid, begins, ioasid):
+                require(sid not in tables.turnings, "a set that turns twice")
+                owner = tables.sets[sid]
+                item = Turning(owner, begins, _check.number(ioasid, "ioasid"), fresh=False)
+                tables.turnings[sid] = item
             case _:
                 assert_never(given)
         tables.work.append(item)
@@ -362,6 +379,8 @@ class _Restorer:
             self.tables.chained[event.ioasid] = record
         assert type(record.chain) is list
         record.chain.append(self._stage(event.seq, record))
+        if len(record.chain) >= MAX_IN_FLIGHT:
+            self.tables.crowded[event.ioasid] = record
 
     def _stage(self, seq: int, record: Record | None = None) -> Stage:
         stage = self._made.get(seq)

@@ -79,7 +79,7 @@ def _list_set(tables: Tables, owner: IoasidSet, item: Relisting, look: Look, lef
         if left <= 0:
             return left
         if few is None:
-            known = _recorded(owner, low, high)
+            known = recorded(owner, low, high)
         else:
             known = few[bisect_left(few, low) : bisect_right(few, high)]
         if len(known) > left:
@@ -122,7 +122,7 @@ def _list_again(tables: Tables, owner: IoasidSet, item: Relisting, first: int, l
         members = owner.members.get(number, 0) & wanted
         if members:
             base = number << SHIFT
-            known = _recorded(owner, max(first, base), min(last, base | MASK))
+            known = recorded(owner, max(first, base), min(last, base | MASK))
             list_word(tables.space, owner, base, members, known, look, ioasids, ranges)
     low, high = (owner.sid, first), (owner.sid, last)
     place = bisect_left(item.ioasids, low, key=_ioasid)
@@ -156,8 +156,9 @@ def _last(each: LiveRange) -> tuple[int, int]:
     return each.sid, each.last
 
 
-def _recorded(owner: IoasidSet, first: int, last: int) -> list[int]:
-    # The IDs in a range that have a record; whichever are fewer are looked at.
+def recorded(owner: IoasidSet, first: int, last: int) -> list[int]:
+    """Return the IDs in a range that have a record, ascending."""
+    # Whichever are fewer are looked at.
     records = owner.records
     if len(records) <= last - first:
         return sorted([each for each in records if first <= each <= last])

@@ -14,6 +14,7 @@ from ioasid.core._errors import (
     UnknownToken,
 )
 from ioasid.core._events import LiveIoasid, LiveRange
+from ioasid.core._freezes import give_up
 from ioasid.core._groups import Group
 from ioasid.core._handlers import Handlers, Outcome, capacity_record
 from ioasid.core._holders import Holder
@@ -127,6 +128,9 @@ class SetHandlers(Handlers):
         if destroy and owner.state is not SetState.FREE_PENDING:
             owner.state = SetState.FREE_PENDING
             tables.sets_free_pending += 1
+            turning = tables.turnings.get(owner.sid)
+            if turning is not None and turning.begins:
+                give_up(tables, owner)
         if tables.changes is not None:
             tables.changes.sids.add(owner.sid)
         item = Freeing(

@@ -39,6 +39,7 @@ __all__ = [
     "SnapshotSet",
     "SnapshotStage",
     "SnapshotSubscription",
+    "SnapshotTurning",
     "SnapshotWord",
 ]
 
@@ -220,8 +221,21 @@ class SnapshotRelisting(_Part, frozen=True, tag="Relisting"):
     ioasid: int
 
 
+class SnapshotTurning(_Part, frozen=True, tag="Turning"):
+    """A set whose bindings begin or end, from this ID on."""
+
+    sid: int
+    begins: bool
+    ioasid: int
+
+
 SnapshotWork: TypeAlias = (
-    SnapshotFreeing | SnapshotLettingGo | SnapshotLeaving | SnapshotLookingAgain | SnapshotRelisting
+    SnapshotFreeing
+    | SnapshotLettingGo
+    | SnapshotLeaving
+    | SnapshotLookingAgain
+    | SnapshotRelisting
+    | SnapshotTurning
 )
 """What is left to do of a request that is done in parts."""
 

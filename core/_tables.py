@@ -16,7 +16,7 @@ from ioasid.core._snapshot import PART
 from ioasid.core._space import IdSpace
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._terms import Message
-from ioasid.core._work import Relisting, Work
+from ioasid.core._work import Relisting, Turning, Work
 
 __all__: list[str] = []
 
@@ -72,6 +72,10 @@ class Tables:
     """Subscriptions that may be due for a Resync since the last look."""
     relistings: dict[int, Relisting] = field(factory=dict)
     """The Resyncs that are being made, by subscription."""
+    turnings: dict[int, Turning] = field(factory=dict)
+    """The sets whose bindings begin or end, by number."""
+    crowded: dict[int, Record] = field(factory=dict)
+    """Records whose chain is as long as `MAX_IN_FLIGHT` or longer, by ID."""
     lagging: dict[int, Subscription] = field(factory=dict)
     """Subscriptions with something unacknowledged."""
     waiters: dict[int, Waiter] = field(factory=dict)

@@ -90,4 +90,21 @@ class Relisting:
     """Whether it was delivered, or nobody wants it any more."""
 
 
-Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting
+@define(eq=False)
+class Turning:
+    """A set whose bindings end, for it is frozen, or begin, for it is to run."""
+
+    owner: IoasidSet
+    begins: bool
+    ioasid: int = 0
+    """Its ID that comes next."""
+    tickets: list[int] = field(factory=list)
+    """Who waits until all of them have begun or ended."""
+    waits: list[int] = field(factory=list)
+    """Who waits beyond that until nothing runs any more."""
+    fresh: bool = True
+    """Whether no part of it is done."""
+    finished: bool = False
+
+
+Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting | Turning

@@ -22,7 +22,7 @@ The functions that take `Tables` are the only code outside the core that looks i
 from collections import Counter
 from itertools import pairwise
 
-from ioasid.core import MAX_GROUP_DEPTH, Allocator, LiveIoasid, SetState, Snapshot
+from ioasid.core import MAX_GROUP_DEPTH, MAX_IN_FLIGHT, Allocator, LiveIoasid, SetState, Snapshot
 from ioasid.core._events import every
 from ioasid.core._holders import how_often
 from ioasid.core._ioasid_records import Record
@@ -31,7 +31,7 @@ from ioasid.core._space import FULL
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._tables import Tables
-from ioasid.core._work import Leaving, LettingGo
+from ioasid.core._work import Leaving, LettingGo, Turning
 from ioasid.testing._violated import invariant
 
 __all__ = ["check_state", "nothing_leaks", "unchanged"]
@@ -136,8 +136,12 @@ def spids_are_unique_and_found(tables: Tables) -> None:
 
 @invariant(4)
 def only_what_runs_is_bound(tables: Tables) -> None:
-    """Invariant 4: whoever has a spid is bound to it, unless its set is frozen or incoming."""
+    """Invariant 4: whoever has a spid is bound to it, unless its set is frozen or incoming.
+
+    While the bindings of a set begin or end, those whose turn was have, and others may have.
+    """
     for owner in tables.sets.values():
+        item = tables.turnings.get(owner.sid)
         ends = owner.state is SetState.FREE_PENDING
         runs = owner.state is SetState.ACTIVE
         assert runs or ends or not owner.system
@@ -145,7 +149,10 @@ def only_what_runs_is_bound(tables: Tables) -> None:
         for record in owner.records.values():
             assert record.binding is None or record.spid is not None
             if not record.free_pending and record.spid is not None:
-                seen.add(record.binding is not None)
+                if item is None:
+                    seen.add(record.binding is not None)
+                elif record.ioasid < item.ioasid:
+                    assert item.begins == (record.binding is not None)
         # What is left of one that is freed in parts is as it was before.
         assert len(seen) < 2 if ends else seen <= {runs}
 
@@ -291,12 +298,23 @@ def nothing_is_left_undecided(tables: Tables) -> None:
     assert {each.name for each in leaving} == {
         name for name, holder in tables.holders.items() if holder.leaving
     }
+    turning = [each for each in tables.work if isinstance(each, Turning)]
+    assert turning == list(tables.turnings.values())
+    for item in turning:
+        assert not item.finished
+        assert item.owner is tables.sets[item.owner.sid]
+        ends = SetState.INCOMING if item.begins else SetState.FREE_PENDING
+        assert item.owner.state in (SetState.FROZEN, ends)
     for owner in tables.sets.values():
         assert owner.allocated or owner.state is not SetState.FREE_PENDING
         for ticket, freeze in owner.freezes.items():
             assert freeze is tables.waiters[ticket]
             assert freeze.frozen is owner
-            assert owner.records.items() >= freeze.pending.items()
+            assert owner.running
+            assert owner.sid not in tables.turnings
+            assert not freeze.pending
+        assert owner.running is not None or owner.state is not SetState.FROZEN
+        assert owner.records.items() >= (owner.running or {}).items()
         for ioasid, record in owner.records.items():
             assert ioasid == record.ioasid
             assert record.owner is owner
@@ -307,10 +325,10 @@ def nothing_is_left_undecided(tables: Tables) -> None:
             else:
                 assert not record.waiters
     for waiter in tables.waiters.values():
-        assert waiter.pending or waiter.more
         if waiter.frozen is not None:
             assert waiter.frozen.freezes[waiter.ticket] is waiter
             continue
+        assert waiter.pending or waiter.more
         for record in waiter.pending.values():
             assert (record.waiters or {})[waiter.ticket] is waiter
 
@@ -326,6 +344,11 @@ def figures_add_up(tables: Tables) -> None:
     for owner in owners:
         records = owner.records.values()
         assert owner.with_data == sum(record.data is not None for record in records)
+    assert tables.crowded == {
+        ioasid: record
+        for ioasid, record in tables.chained.items()
+        if len(record.chain) >= MAX_IN_FLIGHT
+    }
     assert tables.sets_free_pending == sum(owner.state is SetState.FREE_PENDING for owner in owners)
     assert tables.tokens == {owner.token: owner.sid for owner in owners if owner.token is not None}
     assert [tables.system_sid] == [owner.sid for owner in owners if owner.system] or (
@@ -356,6 +379,8 @@ def nothing_leaks(allocator: Allocator) -> None:
         "set_numbers": tables.set_numbers,
         "tokens": tables.tokens,
         "chained": tables.chained,
+        "crowded": tables.crowded,
+        "turnings": tables.turnings,
         "unsettled": tables.unsettled,
         "waiters": tables.waiters,
         "lagging": tables.lagging,

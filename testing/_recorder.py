@@ -22,6 +22,7 @@ from ioasid.core import (
     AttachSpid,
     CloseSession,
     Complete,
+    Continue,
     Defer,
     Deliver,
     Effect,
@@ -252,7 +253,8 @@ class Record:
             observer.take()
 
     def _carried_out(self, holder: str, request: Request, answer: Answer, seq: int) -> None:
-        if isinstance(answer, Waiting) and not getattr(request, "wait", False):
+        asked_to_wait = isinstance(request, FreezeSet) or getattr(request, "wait", False)
+        if isinstance(answer, Waiting) and not asked_to_wait:
             self.in_parts.add(answer.ticket)
         match request, answer:
             case Subscribe(), Subscribed(number, resumed):
@@ -292,11 +294,8 @@ class Record:
             case (ImportSet(), Imported(sid, ranges, generation)):
                 numbers_are_never_used_again(self, sid, generation if ranges else None)
                 self._began(sid, generation, named_in(answer))
-            case (ThawSet(sid) | ActivateSet(sid), _):
-                for ioasid, begun in self.allocator._tables.sets[sid].records.items():
-                    if begun.binding is not None and begun.binding > seq:
-                        bind = Event(begun.binding, EventKind.BIND, ioasid, sid, spid=begun.spid)
-                        self.observers.bound(bind)
+            case (ThawSet() | ActivateSet() | Continue(), _):
+                self._begun(seq)
             case (FreezeSet(sid), Waiting(ticket)):
                 self.freezing[ticket] = sid
             case (FreezeSet(), Frozen(sid, stopped)):
@@ -332,6 +331,14 @@ class Record:
         self.suspended.discard(name)
         for held in [held for held in self.references if held[0] == name]:
             del self.references[held]
+
+    def _begun(self, seq: int) -> None:
+        # The bindings of sets that are thawed or activated.
+        for sid, owner in self.allocator._tables.sets.items():
+            for ioasid, begun in owner.records.items():
+                if begun.binding is not None and begun.binding > seq:
+                    bind = Event(begun.binding, EventKind.BIND, ioasid, sid, spid=begun.spid)
+                    self.observers.bound(bind)
 
     def _allocated(self, request: Request, generation: int, ioasids: Iterable[int]) -> None:
         sid: int = getattr(request, "sid")  # noqa: B009 - every allocation has one

@@ -15,6 +15,7 @@ from ioasid.core import (
     Answer,
     AttachSpid,
     Complete,
+    Continue,
     Deliver,
     DetachSpid,
     Done,
@@ -42,6 +43,7 @@ from ioasid.core import (
     SuspendSession,
     TakeStatistics,
     TokenType,
+    Waiting,
     Withdraw,
 )
 from tests.core.invariants import check_state, unchanged
@@ -83,6 +85,16 @@ class Driver:
         """Send a request as a holder, which joins if it has to; every invariant holds after it."""
         answer = self.core.handle(self.session(by), request)
         self.collect()
+        return answer
+
+    def late(self, request: Request, by: str = "host") -> Answer:
+        """Send a request and let all parts be done; returns its answer, whenever it comes."""
+        answer = self.ask(request, by)
+        while self.core.has_work:
+            assert Done() == self.core.handle(0, Continue())
+            self.collect()
+        if isinstance(answer, Waiting):
+            (answer,) = (each for ticket, each in self.completed() if ticket == answer.ticket)
         return answer
 
     def refused(

@@ -139,16 +139,16 @@ class Model(Events):
                     self.stage(ioasid, EventKind.UNBIND)
                     self.lives[ioasid].binding = None
                 self.settle()
-                pending = {each for each in self.ids(sid) if self.runs(each)}
+                pending = any(map(self.runs, self.ids(sid)))
                 if not wait or not pending:
                     return core.Frozen(sid, not pending)
                 self.tickets += 1
-                self.freezes[self.tickets] = sid, pending
+                self.freezes[self.tickets] = sid
                 return core.Waiting(self.tickets)
             case core.ThawSet(sid):
                 self.refuse_immovable(sid, core.SetState.INCOMING)
                 self.bind_all(sid)
-                for ticket, (which, _) in list(self.freezes.items()):
+                for ticket, which in list(self.freezes.items()):
                     if which == sid:
                         self.freezes.pop(ticket)
                         self.effects.append(core.Complete(ticket, core.Frozen(sid, False)))

@@ -120,8 +120,8 @@ class Events:
     subscribers: dict[int, Subscriber] = field(factory=dict)
     holders: dict[str, int | None] = field(factory=dict)  # their sessions; None: suspended
     waiting: dict[int, set[int]] = field(factory=dict)  # the IDs that a ticket waits for
-    # The set that a ticket waits for, and which of its IDs have yet to stop.
-    freezes: dict[int, tuple[int, set[int]]] = field(factory=dict)
+    # The set that a ticket waits for until nothing of it runs.
+    freezes: dict[int, int] = field(factory=dict)
     seq: int = 0
     now: float = 0.0
     effects: list[core.Effect] = field(factory=list)
@@ -181,10 +181,8 @@ class Events:
             self.forget(life)
             if self.is_done(ioasid):
                 self.reclaim(ioasid)
-            for ticket, (sid, pending) in list(self.freezes.items()):
-                if not self.runs(ioasid):
-                    pending.discard(ioasid)
-                if not pending:
+            for ticket, sid in list(self.freezes.items()):
+                if not any(map(self.runs, self.ids(sid))):
                     self.freezes.pop(ticket)
                     self.effects.append(core.Complete(ticket, core.Frozen(sid, True)))
 

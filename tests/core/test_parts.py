@@ -1,5 +1,6 @@
 """Parts: what concerns many IDs is done a part at a time, with others served between."""
 
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ioasid.core import (
     Abandon,
     Acknowledge,
+    ActivateSet,
     Alloc,
     Allocated,
     Allocator,
@@ -21,6 +23,7 @@ from ioasid.core import (
     DetachSpid,
     Done,
     Effect,
+    EventKind,
     Evict,
     Explain,
     Explanation,
@@ -33,12 +36,15 @@ from ioasid.core import (
     FreezeSet,
     Frozen,
     Get,
+    Imported,
+    ImportSet,
     IoasidError,
     IoasidRange,
     IoasidRecord,
     IoasidState,
     Listing,
     ListSet,
+    Notify,
     OpenSession,
     Place,
     Priority,
@@ -49,6 +55,8 @@ from ioasid.core import (
     SessionOpened,
     SetExport,
     SetFreePending,
+    SetFrozen,
+    SetNotFrozen,
     Statistics,
     Subscribe,
     Subscribed,
@@ -56,6 +64,7 @@ from ioasid.core import (
     TakeStatistics,
     ThawSet,
     TokenType,
+    TooManyEvents,
     UnknownHolder,
     UnknownSubscription,
     Unsubscribe,
@@ -98,6 +107,12 @@ def go_on(driver: Driver) -> None:
     assert core.snapshot() == again.snapshot()
 
 
+def every(ranges: Iterable[IoasidRange]) -> Iterator[int]:
+    """The IDs in ranges."""
+    for each in ranges:
+        yield from range(each.first, each.last + 1)
+
+
 def finish(driver: Driver) -> int:
     """Let all parts be done; returns how many there were."""
     parts = 0
@@ -112,6 +127,19 @@ def bind_all(driver: Driver) -> None:
     """Bind every ID of the set."""
     for ioasid in IOASIDS:
         driver.bind(ioasid, ioasid)
+
+
+def freeze(driver: Driver) -> None:
+    """Freeze the set, all parts of it."""
+    ticket = expect(Waiting, driver.ask(FreezeSet(0))).ticket
+    finish(driver)
+    assert (ticket, Frozen(0, True)) == driver.completed()[-1]
+
+
+def bound(driver: Driver) -> list[int]:
+    """The IDs of the set that are bound."""
+    listing = expect(Listing, driver.ask(ListSet(0)))
+    return [each.ioasid for each in listing if each.spid is not None]
 
 
 def pending(driver: Driver) -> list[int]:
@@ -129,10 +157,10 @@ def left(driver: Driver) -> list[int]:
 
 
 def test_what_a_part_to_come_frees_is_not_exported(driver: Driver) -> None:
-    """A set that moves takes along what stays of it; a later life of an ID is not meant."""
+    """A set that moves takes along what stays of it."""
     bind_all(driver)
     keep = IOASIDS[-1]
-    driver.ask(FreezeSet(0))
+    freeze(driver)
     expect(Waiting, driver.ask(FreeMany(0, (IoasidRange(IOASIDS[0], keep - 1),))))
     assert driver.core.has_work
     found = expect(SetExport, driver.ask(ExportSet(0)))
@@ -140,12 +168,6 @@ def test_what_a_part_to_come_frees_is_not_exported(driver: Driver) -> None:
         found.ranges,
         tuple(each.ioasid for each in found.ioasids),
     )
-    driver.ask(ThawSet(0))
-    expect(Allocated, driver.ask(Alloc(0, IOASIDS[0], IOASIDS[0])))
-    driver.ask(FreezeSet(0))
-    assert driver.core.has_work
-    found = expect(SetExport, driver.ask(ExportSet(0)))
-    assert (IoasidRange(IOASIDS[0], IOASIDS[0]), IoasidRange(keep, keep)) == found.ranges
     finish(driver)
     assert found == driver.ask(ExportSet(0))
 
@@ -169,8 +191,9 @@ def test_a_set_is_freed_in_parts(driver: Driver, destroy: bool) -> None:
 def test_a_frozen_set_is_freed_in_parts(driver: Driver, destroy: bool) -> None:
     """Nothing of it begins again, unless it is not destroyed and thawed before it is freed."""
     bind_all(driver)
-    assert Frozen(0, True) == driver.ask(FreezeSet(0))
+    freeze(driver)
     ticket = expect(Waiting, driver.ask(FreeSet(0, destroy))).ticket
+    expected: list[tuple[int, Answer]] = [(ticket, Released(True))]
     remain = [each for each in left(driver) if each in IOASIDS]
     assert COUNT // 2 < len(remain)
     if destroy:
@@ -178,10 +201,10 @@ def test_a_frozen_set_is_freed_in_parts(driver: Driver, destroy: bool) -> None:
         driver.refused(SetFreePending, AttachSpid(remain[-1], 9), sid=0)
         driver.refused(SetFreePending, FindBySpid(0, remain[-1], get=True), sid=0)
     else:
-        assert Done() == driver.ask(ThawSet(0))
-        assert remain[-1] == driver.find(remain[-1]).spid
+        thawing = expect(Waiting, driver.ask(ThawSet(0))).ticket
+        expected.append((thawing, Done()))
     assert 3 < finish(driver) < COUNT
-    assert [(ticket, Released(True))] == driver.completed()
+    assert expected == driver.completed()[1:]
     assert destroy == (not driver.core.snapshot().sets)
 
 
@@ -444,14 +467,183 @@ def test_who_joins_is_told_in_parts(driver: Driver) -> None:
     assert 0 == driver.figures().in_flight
 
 
+# -- freezing, thawing, activating ------------------------------------------------------------
+
+
+def test_a_set_is_frozen_in_parts(driver: Driver) -> None:
+    """Bindings end, lowest IDs first; who freezes it meanwhile is answered with the first."""
+    log = driver.subscribe("log", kinds=BINDING, queue_size=1000)
+    bind_all(driver)
+    first = expect(Waiting, driver.ask(FreezeSet(0))).ticket
+    assert list(IOASIDS)[-len(bound(driver)) :] == bound(driver)
+    assert COUNT // 2 < len(bound(driver))
+    driver.refused(SetFrozen, Alloc(0), sid=0, state="FROZEN")
+    driver.refused(SetFrozen, AttachSpid(IOASIDS[0], 9), sid=0, state="FROZEN")
+    driver.refused(SetFrozen, FindBySpid(0, IOASIDS[-1], get=True), sid=0, state="FROZEN")
+    driver.refused(SetNotFrozen, ExportSet(0), sid=0, state="FROZEN", running=COUNT)
+    other = driver.set("vm-2", 8)
+    assert driver.alloc(other) in range(1, 1000)
+    second = expect(Waiting, driver.ask(FreezeSet(0, wait=True))).ticket
+    driver.ask(DetachSpid(IOASIDS[-1]))
+    driver.ask(Free(IOASIDS[-2]))
+    assert 3 < finish(driver) < COUNT
+    assert [(first, Frozen(0, True)), (second, Frozen(0, True))] == driver.completed()
+    shown = driver.shown(log)[COUNT:]
+    assert [("UNBIND", each) for each in IOASIDS[:-2]] == [
+        each for each in shown if each[1] < IOASIDS[-2]
+    ]
+    last = [("UNBIND", IOASIDS[-1]), ("FREE", IOASIDS[-2])]
+    assert last == [each for each in shown if each[1] >= IOASIDS[-2]]
+    assert COUNT - 2 == len(expect(SetExport, driver.ask(ExportSet(0))).ioasids)
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_freeze_in_parts_waits_for_devices(driver: Driver, wait: bool) -> None:
+    """With `wait` the answer comes when they are done, and without with the last part."""
+    vdcm = driver.subscribe("vdcm", kinds=BINDING, priority=Priority.DEVICE, queue_size=1000)
+    driver.bind(IOASIDS[-1], 1)
+    driver.finish(vdcm, "vdcm")
+    driver.unbind(IOASIDS[-1])
+    for ioasid in IOASIDS[:-1]:
+        driver.bind(ioasid, ioasid)
+    ticket = expect(Waiting, driver.ask(FreezeSet(0, wait=wait))).ticket
+    finish(driver)
+    driver.refused(SetNotFrozen, ExportSet(0), sid=0, state="FROZEN", running=COUNT)
+    assert ([] if wait else [(ticket, Frozen(0, False))]) == driver.completed()
+    driver.finish(vdcm, "vdcm")
+    assert [(ticket, Frozen(0, wait))] == driver.completed()
+    assert COUNT - 1 == len(expect(SetExport, driver.ask(ExportSet(0))).ioasids)
+
+
+def test_a_thaw_meets_a_freeze_in_parts(driver: Driver) -> None:
+    """What was not unbound yet stays bound, and who froze it is told that it runs."""
+    log = driver.subscribe("log", kinds=BINDING, queue_size=1000)
+    bind_all(driver)
+    tickets = [expect(Waiting, driver.ask(FreezeSet(0, wait))).ticket for wait in (True, False)]
+    go_on(driver)
+    ended = [each for kind, each in driver.shown(log) if kind == "UNBIND"]
+    thawing = expect(Waiting, driver.ask(ThawSet(0))).ticket
+    assert {(each, Frozen(0, False)) for each in tickets} == set(driver.completed())
+    driver.refused(SetFrozen, Alloc(0), sid=0, state="FROZEN")
+    driver.refused(SetNotFrozen, ExportSet(0), sid=0, state="FROZEN", running=COUNT)
+    finish(driver)
+    assert (thawing, Done()) == driver.completed()[-1]
+    assert list(IOASIDS) == bound(driver)
+    assert [("BIND", each) for each in ended] == driver.shown(log)[COUNT + len(ended) :]
+    assert Done() == driver.ask(ThawSet(0))
+    driver.alloc()
+
+
+def test_a_freeze_meets_a_thaw_in_parts(driver: Driver) -> None:
+    """What was not bound yet stays unbound; who thawed it hears that it was."""
+    log = driver.subscribe("log", kinds=BINDING, queue_size=1000)
+    bind_all(driver)
+    freeze(driver)
+    thawing = [expect(Waiting, driver.ask(ThawSet(0))).ticket for _ in range(2)]
+    go_on(driver)
+    begun = bound(driver)
+    assert list(IOASIDS)[: len(begun)] == begun
+    assert 0 < len(begun) < COUNT // 2
+    freezing = expect(Waiting, driver.ask(FreezeSet(0))).ticket
+    assert [(each, Done()) for each in thawing] == driver.completed()[1:]
+    finish(driver)
+    assert (freezing, Frozen(0, True)) == driver.completed()[-1]
+    assert [] == bound(driver)
+    shown = driver.shown(log)[2 * COUNT :]
+    assert [("BIND", each) for each in begun] == shown[: len(begun)]
+    assert [("UNBIND", each) for each in begun] == shown[len(begun) :]
+
+
+def test_a_set_is_activated_in_parts(driver: Driver) -> None:
+    """It is INCOMING until the last binding begins; what is freed meanwhile is not bound."""
+    bind_all(driver)
+    freeze(driver)
+    export = expect(SetExport, driver.ask(ExportSet(0)))
+    expect(Waiting, driver.ask(FreeSet(0)))
+    finish(driver)
+    ioasids = [*every(expect(Imported, driver.late(ImportSet(export))).ranges)]
+    ticket = expect(Waiting, driver.ask(ActivateSet(1))).ticket
+    driver.refused(SetFrozen, FindBySpid(1, IOASIDS[-1], get=True), sid=1, state="INCOMING")
+    driver.refused(SetNotFrozen, ExportSet(1), sid=1, state="INCOMING", running=0)
+    second = expect(Waiting, driver.ask(ActivateSet(1))).ticket
+    assert Released(True) == driver.ask(Free(ioasids[-1]))
+    driver.ask(DetachSpid(ioasids[-2]))
+    assert 3 < finish(driver) < COUNT
+    assert [(ticket, Done()), (second, Done())] == driver.completed()[-2:]
+    found = [driver.find(each).spid for each in ioasids[:-1]]
+    assert [*IOASIDS[:-2], None] == found
+    driver.alloc(1)
+
+
+def test_a_set_that_turns_is_freed(driver: Driver) -> None:
+    """Nothing of it begins any more; what was to end ends, and the set goes."""
+    bind_all(driver)
+    expect(Waiting, driver.ask(FreezeSet(0)))
+    expect(Waiting, driver.ask(FreeSet(0, destroy=False)))
+    finish(driver)
+    assert [] == left(driver)
+    driver.ask(ThawSet(0))
+    driver.ask(AllocMany(0, COUNT, 1000))
+    bind_all(driver)
+    freeze(driver)
+    done = len(driver.completed())
+    thawing = expect(Waiting, driver.ask(ThawSet(0))).ticket
+    freeing = expect(Waiting, driver.ask(FreeSet(0))).ticket
+    driver.refused(SetFreePending, ThawSet(0), sid=0)
+    assert [(thawing, Done())] == driver.completed()[done:]
+    finish(driver)
+    assert [(thawing, Done()), (freeing, Released(True))] == driver.completed()[done:]
+    assert 0 == driver.figures().sets
+
+
+def test_a_set_that_is_emptied_while_it_is_frozen(driver: Driver) -> None:
+    """Who waits for the freeze of a set that goes meanwhile is answered: nothing of it runs."""
+    bind_all(driver)
+    ticket = expect(Waiting, driver.ask(FreezeSet(0, wait=True))).ticket
+    freeing = expect(Waiting, driver.ask(FreeSet(0))).ticket
+    for ioasid in left(driver):
+        driver.ask(Free(ioasid))
+    assert not driver.core.has_work
+    assert {(ticket, Frozen(0, True)), (freeing, Released(True))} == set(driver.completed())
+
+
+def test_giving_up_a_freeze_cancels_nothing(driver: Driver) -> None:
+    """A caller that gives up between two parts is not answered, and all is unbound."""
+    bind_all(driver)
+    for wait in (True, False):
+        ticket = expect(Waiting, driver.ask(FreezeSet(0, wait))).ticket
+        driver.core.handle(0, Abandon(ticket))
+    finish(driver)
+    assert ([], []) == (driver.completed(), bound(driver))
+
+
+def test_too_much_under_way_refuses_a_thaw_as_a_whole(driver: Driver) -> None:
+    """Though the ID's turn would be in the last part, nothing has begun."""
+    driver.subscribe("cpu", priority=CPU, kinds=BINDING)
+    driver.subscribe("last", kinds=frozenset((EventKind.ALLOC, *BINDING)))
+    bind_all(driver)
+    for _ in range(14):
+        driver.ask(Notify(IOASIDS[-1], EventKind.ALLOC))
+    expect(Waiting, driver.ask(FreezeSet(0)))
+    finish(driver)
+    facts = {"ioasid": IOASIDS[-1], "in_flight": 16}
+    driver.refused(TooManyEvents, ThawSet(0), **facts)
+    driver.core = Allocator.restore(driver.core.snapshot())
+    driver.refused(TooManyEvents, ThawSet(0), **facts)
+
+
 # -- anything, in parts or at once ------------------------------------------------------------
 
 
 class Pair:
     """Two allocators that are asked the same: one in parts of a few IDs, and one all at once."""
 
-    def __init__(self, seed: int) -> None:
+    queue_sizes: tuple[int, ...] = (1, 3, 100)
+
+    def __init__(self, seed: int, *, moving: bool = False) -> None:
         self.random = Random(seed)
+        self.moves = Random(seed)
+        self.moving = moving
         self.few = Allocator(2048, part=self.random.choice((1, 2, 5)))
         self.all = Allocator(2048)
         self.sessions = {"host": 1}
@@ -517,7 +709,7 @@ class Pair:
                 kinds=BINDING,
                 priority=choose.choice(tuple(Priority)),
                 hold=choose.random() < 0.5,
-                queue_size=choose.choice((1, 3, 100)),
+                queue_size=choose.choice(self.queue_sizes),
                 replay=choose.random() < 0.5,
             )
             answer = self.ask(name, terms)
@@ -536,6 +728,22 @@ class Pair:
                 self.ask(name, Unsubscribe(choose.choice(sorted(mine.values()))))
         else:
             self.deal(name)
+        if self.moving and self.moves.random() < 0.3:
+            self.move(self.moves.randrange(4))
+
+    def move(self, sid: int) -> None:
+        """A step of a set on its way to another host, which is this one again."""
+        sort = self.moves.randrange(6)
+        if sort < 2:
+            self.ask("host", FreezeSet(sid))
+        elif sort == 2:
+            self.ask("host", ThawSet(sid))
+        elif sort == 3:
+            self.ask("host", ActivateSet(sid))
+        else:
+            found = self.ask("host", ExportSet(sid))
+            if isinstance(found, SetExport):
+                self.ask("host", ImportSet(found))
 
     def deal(self, name: str) -> None:
         """Acknowledge the first messages of a subscription: as many as both were told."""
@@ -584,6 +792,21 @@ def test_parts_come_to_the_same(seed: int) -> None:
         pair.compare()
 
 
+class Moves(Pair):
+    """The same of sets that move, with nobody who lags."""
+
+    queue_sizes = (1000,)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_moves_in_parts_come_to_the_same(seed: int) -> None:
+    """Frozen, thawed, exported, imported and activated in parts, or at once."""
+    pair = Moves(seed, moving=True)
+    for _ in range(80):
+        pair.step()
+        pair.compare()
+
+
 def test_the_size_of_a_part_is_kept(driver: Driver) -> None:
     """A journal is decided again in the same parts, whatever a later version takes for one."""
     again = Allocator.restore(driver.core.snapshot())
@@ -594,8 +817,8 @@ def test_the_size_of_a_part_is_kept(driver: Driver) -> None:
 class Between(Pair):
     """One allocator that checks itself, with whatever comes between the parts."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, seed: int, *, moving: bool = False) -> None:
+        super().__init__(seed, moving=moving)
         self.few = CheckedAllocator(2048, part=self.random.choice((1, 2, 5)))
 
     def ask(self, name: str, request: Request) -> Answer | None:
@@ -632,7 +855,7 @@ class Between(Pair):
         for name in ("kvm", "vdcm", "vtd"):
             self.ask("host", Evict(name))
             self.sessions.pop(name, None)
-        for sid in range(30):
+        for sid in range(80):
             self.ask("host", FreeSet(sid))
         self.finish()
         self.ask("host", CloseSession())
@@ -645,10 +868,11 @@ class Between(Pair):
             self.go_on()
 
 
+@pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("seed", range(60))
-def test_anything_may_come_between_parts(seed: int) -> None:
+def test_anything_may_come_between_parts(seed: int, moving: bool) -> None:
     """Every invariant holds between any two parts, every state restores, and nothing is left."""
-    between = Between(seed)
+    between = Between(seed, moving=moving)
     for _ in range(120):
         between.step()
     between.end()
