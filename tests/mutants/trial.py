@@ -67,7 +67,8 @@ def try_tool(tool: str, fault: Fault | None) -> Verdict:
 class Trial:
     """The tool at work, in the process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, package: str) -> None:
+        self._package = package
         self.count = 0
         self.current = ""
         signal.signal(signal.SIGALRM, lambda *_: self.conclude(f"{self.current} has no end"))
@@ -137,8 +138,9 @@ class Trial:
         self._unit_tests(*UNIT_TESTS)
 
     def actors(self) -> None:
-        """Run the tests of the journal, then those of the actors and below, on asyncio."""
-        folders = ("tests/journal", "tests/actors", "tests/linux")
+        """Run the tests of actors, journal and below, on asyncio; those of the faulty one first."""
+        packages = sorted(("actors", "journal", "linux"), key=lambda each: each != self._package)
+        folders = (f"tests/{each}" for each in packages)
         self._unit_tests(*folders, "-k", "not uvloop and not trio")
 
     def service(self) -> None:
@@ -184,7 +186,7 @@ def sees(tool: str, fault: Fault) -> bool:
 def main() -> None:
     """Plant the fault, if there is one, and run the tool."""
     tool, fault = json.load(sys.stdin)
-    trial = Trial()
+    trial = Trial("" if fault is None else Fault(**fault).module.partition(".")[0])
     if fault is not None:
         plant(Fault(**fault))
     try:
