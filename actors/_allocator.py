@@ -35,6 +35,7 @@ from ioasid.core import (
     AllocatorClosed,
     Answer,
     Applied,
+    AskAgain,
     Begin,
     Complete,
     Continue,
@@ -381,6 +382,8 @@ class AllocatorActor:
                         outlet.end(drained=effect.drained)
                 case Complete():
                     self._complete(effect)
+                case AskAgain():
+                    self._ask_again(effect.ticket)
                 case _:
                     assert_never(effect)
 
@@ -403,6 +406,13 @@ class AllocatorActor:
             del self._tickets[reply]
             if not reply.done():
                 reply.set_result(effect.answer)
+
+    def _ask_again(self, ticket: int) -> None:
+        envelope = self._waiting.pop(ticket, None)
+        if envelope is not None:
+            assert envelope.reply is not None, "somebody waits"
+            del self._tickets[envelope.reply]
+            self._put_in(envelope)
 
     # -- who gave up --------------------------------------------------------------------------
 
@@ -436,8 +446,10 @@ class AllocatorActor:
             self._post(*undo, fate)
 
     def _post(self, session: int, request: Request, fate: Fate | None = None) -> None:
+        self._put_in(Envelope(session, request, None, None, fate))
+
+    def _put_in(self, envelope: Envelope) -> None:
         # Ahead of everybody: whoever hears that somebody gave up comes after it.
-        envelope = Envelope(session, request, None, None, fate)
         try:
             self._lane.leave(envelope)
         except MailboxClosed:

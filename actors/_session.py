@@ -273,7 +273,7 @@ class Session:
 
     async def export_set(self, sid: int) -> SetExport:
         """Return all that the next host of a frozen set has to know of it."""
-        return answered(await self._send(ExportSet(sid)), SetExport)
+        return await self._answer(ExportSet(sid), SetExport)
 
     async def import_set(
         self,

@@ -344,7 +344,7 @@ class Allocator:
     @property
     def has_work(self) -> bool:
         """Whether something is left of a request that is done in parts: ask to `Continue`."""
-        return bool(self._tables.work)
+        return bool(self._tables.work or self._tables.exports)
 
     def may_change(self, request: Request) -> bool:
         """Tell whether a request may change something, which then has to be kept."""

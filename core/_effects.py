@@ -11,7 +11,7 @@ from ioasid.core._answers import Answer, Refused
 from ioasid.core._events import Event, Resync
 from ioasid.core._terms import Message
 
-__all__ = ["Begin", "Complete", "Deliver", "Effect", "End", "Output", "Withdraw"]
+__all__ = ["AskAgain", "Begin", "Complete", "Deliver", "Effect", "End", "Output", "Withdraw"]
 
 
 class Begin(Message, frozen=True):
@@ -57,7 +57,16 @@ class Complete(Message, frozen=True):
     answer: Answer
 
 
-Effect: TypeAlias = Begin | Deliver | Withdraw | End | Complete
+class AskAgain(Message, frozen=True):
+    """Ask the request that waits with this `ticket` once more: it changed nothing so far.
+
+    What it had to look through first is done, or something else came between.
+    """
+
+    ticket: int
+
+
+Effect: TypeAlias = Begin | Deliver | Withdraw | End | Complete | AskAgain
 """Everything the outbox may hold."""
 
 Output: TypeAlias = Answer | Refused | Event | Resync | Effect

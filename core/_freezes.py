@@ -150,19 +150,19 @@ def find_running(tables: Tables, notifier: Notifier) -> None:
     """Find out of every set that was frozen, or may have been, what may run of it."""
     for owner in tables.sets.values():
         if owner.state in (SetState.FROZEN, SET_FREE_PENDING):
-            owner.running = {}
+            owner.running = set()
     for ioasid, record in tables.chained.items():
         running = record.owner.running
         if running is not None and notifier.is_running(record):
-            running[ioasid] = record
+            running.add(ioasid)
 
 
-def running(tables: Tables, notifier: Notifier, owner: IoasidSet) -> dict[int, Record]:
+def running(tables: Tables, notifier: Notifier, owner: IoasidSet) -> set[int]:
     """Return the IDs of a set that a CPU or device may have yet to stop."""
     if owner.running is not None and owner.sid not in tables.turnings:
         return owner.running
     return {
-        ioasid: record
+        ioasid
         for ioasid, record in owner.records.items()
         if record.chain and notifier.is_running(record)
     }
@@ -189,9 +189,11 @@ def follow(tables: Tables, notifier: Notifier, record: Record) -> None:
     owner, ioasid = record.owner, record.ioasid
     assert owner.running is not None, "it was frozen"
     if not record.reclaimed and notifier.is_running(record):
-        owner.running[ioasid] = record
-    elif owner.running.pop(ioasid, None) is not None and not owner.running:
-        _answer(tables, owner, stopped=True)
+        owner.running.add(ioasid)
+    elif ioasid in owner.running:
+        owner.running.remove(ioasid)
+        if not owner.running:
+            _answer(tables, owner, stopped=True)
 
 
 def call_off(tables: Tables, owner: IoasidSet) -> None:

@@ -33,7 +33,7 @@ class IoasidSet(Owner):
     routes_version: int = -1
     freezes: dict[int, Waiter] = field(factory=dict)
     """The requests, by ticket, that are answered when nothing of it runs."""
-    running: dict[int, Record] | None = None
+    running: set[int] | None = None
     """Once it was frozen: its IDs that a CPU or device may have yet to stop."""
     group: Group | None = None
     """Whose limit the quota is taken from; without one, it is from what is available."""

@@ -23,6 +23,7 @@ from ioasid.core._freezes import follow, give_up
 from ioasid.core._holders import Holder, without
 from ioasid.core._ioasid_records import Record, Waiter
 from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._lookups import spoil
 from ioasid.core._notifier import Notifier
 from ioasid.core._resyncs import relist, resync_if_back
 from ioasid.core._routes import LAST_TIER, NOBODY
@@ -148,6 +149,8 @@ class LifeCycle:
                     follow(tables, self._notifier, record)
                 if tables.relistings:
                     relist(tables, record.owner, ioasid, ioasid)
+                if tables.exports:
+                    spoil(tables, record.owner, ioasid)
             if tables.changes is not None:
                 tables.changes.ioasids.update(unsettled)
         returning, tables.returning = tables.returning, []
@@ -162,6 +165,8 @@ class LifeCycle:
             record.owner.records.pop(ioasid, None)
             if tables.relistings:
                 relist(tables, record.owner, ioasid, ioasid)
+            if tables.exports:
+                spoil(tables, record.owner, ioasid)
             if tables.changes is not None:
                 tables.changes.ioasids.add(ioasid)
         else:
@@ -268,6 +273,8 @@ class LifeCycle:
         told = bool(tables.subscriptions)
         generation = tables.space.generation(ioasid) if told else 0
         tables.space.release(owner, ioasid, 1 << (ioasid & MASK))
+        if tables.exports:
+            spoil(tables, owner, ioasid)
         if tables.changes is not None:
             tables.changes.release(owner.sid, ioasid, ioasid)
         if told:
@@ -292,6 +299,8 @@ class LifeCycle:
                 count = plain.bit_count()
                 tables.space.release(owner, lowest, plain, count)
                 tables.seq += 2 * count
+                if tables.exports:
+                    spoil(tables, owner, first)
                 if tables.relistings:
                     relist(tables, owner, lowest, first + plain.bit_length() - 1)
                 if tables.changes is not None:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ioasid.core import _check
-from ioasid.core._answers import Answer, Imported
+from ioasid.core._answers import Answer, Imported, Waiting
 from ioasid.core._budget import affordable
 from ioasid.core._errors import (
     RangeFull,
@@ -24,15 +24,16 @@ from ioasid.core._errors import (
     TokenInUse,
     WouldDeadlock,
 )
-from ioasid.core._exports import ExportedIoasid, SetExport, check_export
+from ioasid.core._exports import check_export
 from ioasid.core._freezes import call_off, running, turn, turned
 from ioasid.core._handlers import DONE, Handlers, Outcome
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_sets import IoasidSet
+from ioasid.core._lookups import end_export, export
 from ioasid.core._requests import ActivateSet, ExportSet, FreezeSet, ImportSet, ThawSet
 from ioasid.core._routes import DEVICE_TIER
 from ioasid.core._set_handlers import add_set
-from ioasid.core._space import MASK, SHIFT, ones, ranges_of, words
+from ioasid.core._space import words
 from ioasid.core._terms import (
     ALLOC,
     SET_FREE_PENDING,
@@ -41,7 +42,7 @@ from ioasid.core._terms import (
     IoasidRange,
     SetState,
 )
-from ioasid.core._work import Freeing, Turning
+from ioasid.core._work import Exporting, Turning
 
 __all__: list[str] = []
 
@@ -60,7 +61,7 @@ class MigrationHandlers(Handlers):
         if wait:
             self._refuse_own(holder, owner)
         if owner.running is None:
-            owner.running = {}
+            owner.running = set()
         if owner.state is SetState.FROZEN and not self._begins(owner):
             item = self._tables.turnings.get(owner.sid) or Turning(owner, False, finished=True)
         else:
@@ -91,8 +92,8 @@ class MigrationHandlers(Handlers):
                 record = owner.records[ioasid]
                 if record.binding is not None and not record.free_pending:
                     refuse(ioasid, UNBIND)
-        for ioasid, record in sorted(running(self._tables, self._notifier, owner).items()):
-            for stage in record.chain:
+        for ioasid in sorted(running(self._tables, self._notifier, owner)):
+            for stage in owner.records[ioasid].chain:
                 event = stage.event
                 waits = (
                     each
@@ -122,31 +123,11 @@ class MigrationHandlers(Handlers):
             ran = len(owner.spids if turning else owner.running or ())
         if owner.state is not SetState.FROZEN or turning or ran:
             raise SetNotFrozen(owner.sid, owner.state, ran)
-        records = owner.records
-        freed: dict[int, int] = {}
-        for ioasid, record in records.items():
-            if record.free_pending:
-                freed[ioasid >> SHIFT] = freed.get(ioasid >> SHIFT, 0) | 1 << (ioasid & MASK)
-        for item in self._tables.work:
-            # What a part of a free that is to come takes goes as well.
-            if type(item) is Freeing and item.owner is owner:
-                for base, word in item.chosen:
-                    for bit in ones(word & owner.members.get(base >> SHIFT, 0)):
-                        if self._tables.space.generation(base + bit) <= item.until:
-                            freed[base >> SHIFT] = freed.get(base >> SHIFT, 0) | 1 << bit
-        left = ((base, word & ~freed.get(base >> SHIFT, 0)) for base, word in owner.words())
-        return SetExport(
-            owner.token,
-            owner.token_type,
-            owner.quota,
-            tuple(IoasidRange(*each) for each in ranges_of(left)),
-            tuple(
-                ExportedIoasid(ioasid, record.spid, record.data)
-                for ioasid, record in sorted(records.items())
-                if not freed.get(ioasid >> SHIFT, 0) >> (ioasid & MASK) & 1
-                and (record.spid, record.data) != (None, None)
-            ),
-        )
+        found = export(self._tables, owner)
+        if not isinstance(found, Exporting):
+            return found
+        found.tickets.append(self._tables.new_ticket())
+        return Waiting(found.tickets[-1])
 
     # -- the target ---------------------------------------------------------------------------
 
@@ -226,6 +207,7 @@ class MigrationHandlers(Handlers):
                     self._refuse_too_many(owner, record.ioasid)
         item = turn(tables, owner, begins=True)
         call_off(tables, owner)
+        end_export(tables, owner)
         return self._when_turned(item)
 
     def _when_turned(self, item: Turning, *, wait: bool = False) -> Outcome:

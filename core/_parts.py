@@ -7,14 +7,15 @@ from typing import Final, assert_never
 from attrs import define
 
 from ioasid.core._answers import Answer, Done, Released, Waiting
-from ioasid.core._effects import Complete
+from ioasid.core._effects import AskAgain, Complete
 from ioasid.core._freezes import answer_as, end_turning, turn_some
 from ioasid.core._grants import drop_grant
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Record, Waiter
 from ioasid.core._lifecycle import LifeCycle
+from ioasid.core._lookups import EVERYTHING, export_some
 from ioasid.core._notifier import Notifier
-from ioasid.core._requests import Free, FreeMany, FreeSet, FreezeSet, Request
+from ioasid.core._requests import ExportSet, Free, FreeMany, FreeSet, FreezeSet, Request
 from ioasid.core._resyncs import list_some
 from ioasid.core._routes import NOBODY
 from ioasid.core._space import SHIFT, WORD_COST, ones
@@ -33,9 +34,6 @@ from ioasid.core._work import (
 __all__: list[str] = []
 
 DONE: Final = Done()
-
-EVERYTHING: Final = 2**63
-"""A part that leaves nothing."""
 
 
 @define(eq=False)
@@ -66,8 +64,13 @@ class Parts:
             self._do(self._tables.work[0], self._tables.part)
 
     def finish(self) -> None:
-        """Take out the oldest piece of work if it is done, and answer who waited for that."""
+        """Take out the oldest piece of work if it is done, and answer who waited for that.
+
+        A part of what is only looked up is done as well.
+        """
         tables = self._tables
+        if tables.exports:
+            export_some(tables)
         if not tables.work or not self._is_done(tables.work[0]):
             return
         item = tables.work.pop(0)
@@ -109,6 +112,8 @@ class Parts:
                 owner = tables.space.owner(request.ioasid)
                 record = None if owner is None else owner.records.get(int(request.ioasid))
                 self._life.wait_as(ticket, _pending(() if record is None else (record,)))
+            elif isinstance(request, ExportSet):
+                tables.outbox.append(AskAgain(ticket))
             else:
                 tables.resumed[ticket] = request
 
@@ -171,6 +176,9 @@ class Parts:
         """Forget a request that waits; what it asked for is done."""
         self._life.abandon(ticket)
         self._tables.resumed.pop(ticket, None)
+        for found in self._tables.exports.values():
+            if ticket in found.tickets:
+                found.tickets.remove(ticket)
         for item in self._tables.work:
             if isinstance(item, Freeing):
                 if item.waiter is not None and item.waiter.ticket == ticket:

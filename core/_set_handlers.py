@@ -22,6 +22,7 @@ from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._lifecycle import state_of
 from ioasid.core._listings import list_ioasids
+from ioasid.core._lookups import end_export
 from ioasid.core._requests import (
     AdjustSet,
     AllocSet,
@@ -128,6 +129,7 @@ class SetHandlers(Handlers):
         if destroy and owner.state is not SetState.FREE_PENDING:
             owner.state = SetState.FREE_PENDING
             tables.sets_free_pending += 1
+            end_export(tables, owner)
             turning = tables.turnings.get(owner.sid)
             if turning is not None and turning.begins:
                 give_up(tables, owner)

@@ -16,7 +16,7 @@ from ioasid.core._snapshot import PART
 from ioasid.core._space import IdSpace
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._terms import Message
-from ioasid.core._work import Relisting, Turning, Work
+from ioasid.core._work import Exporting, Relisting, Turning, Work
 
 __all__: list[str] = []
 
@@ -86,6 +86,8 @@ class Tables:
     """What is left of requests that are done in parts, the oldest first."""
     begun: list[Work] = field(factory=list)
     """What the present request began, of which no part is done yet."""
+    exports: dict[int, Exporting] = field(factory=dict)
+    """What is looked up in parts beside the work, by set; the oldest first."""
     resumed: dict[int, Message] = field(factory=dict)
     """Requests of before that wait until no work is left, by ticket."""
     changes: ChangeLog | None = None

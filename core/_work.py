@@ -13,10 +13,12 @@ from attrs import define, field
 
 from ioasid.core._answers import Answer
 from ioasid.core._events import LiveIoasid, LiveRange
+from ioasid.core._exports import ExportedIoasid
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Waiter
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._subscriptions import Subscription
+from ioasid.core._terms import IoasidRange
 
 __all__: list[str] = []
 
@@ -105,6 +107,25 @@ class Turning:
     fresh: bool = True
     """Whether no part of it is done."""
     finished: bool = False
+
+
+@define(eq=False)
+class Exporting:
+    """What the next host of a frozen set has to know of it, found out word by word.
+
+    It changes nothing, so it is in no snapshot. When it is answered it is as of then.
+    """
+
+    owner: IoasidSet
+    tickets: list[int] = field(factory=list)
+    """Who waits for it."""
+    left: list[int] | None = None
+    """The words of the set, as IDs of their first bits, that are still to be looked at,
+    descending."""
+    spoilt: set[int] = field(factory=set)
+    """Those that have changed since they were."""
+    found: dict[int, tuple[list[IoasidRange], list[ExportedIoasid]]] = field(factory=dict)
+    """By word."""
 
 
 Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting | Turning

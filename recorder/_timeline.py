@@ -15,6 +15,7 @@ from ioasid.core import (
     Allocated,
     AllocatedMany,
     Answer,
+    AskAgain,
     CloseSession,
     Complete,
     Defer,
@@ -396,6 +397,8 @@ class _Part:
                 ids = _ids_in(line.changes.reclaimed)
                 facts = facts_of(effect)
                 self._row(Kind.REQUEST, time, ALLOCATOR, (holder,), text, number, facts, ids)
+            case AskAgain(ticket):
+                self.tickets.pop(ticket, None)
             case _:
                 pass
 

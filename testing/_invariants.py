@@ -314,7 +314,7 @@ def nothing_is_left_undecided(tables: Tables) -> None:
             assert owner.sid not in tables.turnings
             assert not freeze.pending
         assert owner.running is not None or owner.state is not SetState.FROZEN
-        assert owner.records.items() >= (owner.running or {}).items()
+        assert owner.records.keys() >= (owner.running or set())
         for ioasid, record in owner.records.items():
             assert ioasid == record.ioasid
             assert record.owner is owner

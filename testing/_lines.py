@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from ioasid.core import (
     Answer,
+    AskAgain,
     Complete,
     Deliver,
     Effect,
@@ -93,5 +94,7 @@ def _effect(effect: Effect, name: str) -> str:
             return f"tells {name} ({numbers}): {said_of(message)}"
         case Complete(ticket, answer):
             return f"answers ticket {ticket}: {said_of(answer)}"
+        case AskAgain(ticket):
+            return f"has ticket {ticket} asked again"
         case _:
             return f"{type(effect).__name__.lower()}s the queue of {name} ({effect.subscription})"

@@ -19,6 +19,7 @@ from ioasid.core import (
     AllocSet,
     AllocSystemSet,
     Answer,
+    AskAgain,
     AttachSpid,
     CloseSession,
     Complete,
@@ -192,6 +193,8 @@ class Record:
         if isinstance(answer, IoasidError):
             return
         if isinstance(request, QUERIES):
+            if isinstance(answer, Waiting):
+                self.in_parts.add(answer.ticket)
             lives_are_told_apart(self, answer)
             return
         self._note_coming()
@@ -218,7 +221,7 @@ class Record:
 
     def _named(self, effect: Effect) -> str:
         match effect:
-            case Complete():
+            case Complete() | AskAgain():
                 return ""
             case Deliver(subscriptions):
                 return ", ".join(self.names.get(each, "") for each in subscriptions)
@@ -517,7 +520,11 @@ def lives_are_told_apart(record: Record, said: Answer | Event | Resync) -> None:
 def every_request_is_answered_once(record: Record, effects: Iterable[Effect]) -> None:
     """Invariant 8: a request that waits is answered once, when what it waits for is reclaimed."""
     for effect in effects:
-        if isinstance(effect, Complete):
+        if isinstance(effect, AskAgain):
+            # It is another request then.
+            assert effect.ticket in record.in_parts, f"ticket {effect.ticket} waits for nothing"
+            record.in_parts.remove(effect.ticket)
+        elif isinstance(effect, Complete):
             ticket = effect.ticket
             assert ticket not in record.abandoned, f"ticket {ticket} answered after it was given up"
             if ticket in record.in_parts:

@@ -17,6 +17,7 @@ from ioasid.core import (
     AllocSet,
     AllocSystemSet,
     Answer,
+    AskAgain,
     AttachData,
     AttachSpid,
     Begin,
@@ -240,5 +241,6 @@ OUTPUTS: Final[tuple[Output, ...]] = (
     Withdraw(1, None),
     End(1, True),
     Complete(1, Released(True)),
+    AskAgain(1),
 )
 """Everything that comes from the allocator, some with more than one shape."""

@@ -7,6 +7,7 @@ from ioasid.core import (
     Alloc,
     Allocator,
     AllocSet,
+    AskAgain,
     Begin,
     Complete,
     Deliver,
@@ -129,6 +130,7 @@ def test_complete_comes_after_the_reclaim(core: Allocator) -> None:
         Withdraw(1, None),
         End(1, True),
         Complete(9, Released(True)),
+        AskAgain(9),
     ],
 )
 def test_effects_are_frozen(effect: Effect) -> None:

@@ -15,6 +15,8 @@ from ioasid.core import (
     AllocMany,
     AllocSet,
     Answer,
+    AskAgain,
+    AttachData,
     AttachSpid,
     CloseSession,
     Complete,
@@ -100,10 +102,12 @@ def go_on(driver: Driver) -> None:
     assert core.snapshot() == again.snapshot()
     assert Done() == core.handle(0, Continue()) == again.handle(0, Continue())
     # Who waits for an answer is no part of a snapshot.
-    effects = [each for each in again.drain() if not isinstance(each, Complete)]
+    effects = [each for each in again.drain() if not isinstance(each, Complete | AskAgain)]
     done = len(driver.effects)
     driver.collect()
-    assert effects == [each for each in driver.effects[done:] if not isinstance(each, Complete)]
+    assert effects == [
+        each for each in driver.effects[done:] if not isinstance(each, Complete | AskAgain)
+    ]
     assert core.snapshot() == again.snapshot()
 
 
@@ -154,22 +158,6 @@ def left(driver: Driver) -> list[int]:
 
 
 # -- freeing ----------------------------------------------------------------------------------
-
-
-def test_what_a_part_to_come_frees_is_not_exported(driver: Driver) -> None:
-    """A set that moves takes along what stays of it."""
-    bind_all(driver)
-    keep = IOASIDS[-1]
-    freeze(driver)
-    expect(Waiting, driver.ask(FreeMany(0, (IoasidRange(IOASIDS[0], keep - 1),))))
-    assert driver.core.has_work
-    found = expect(SetExport, driver.ask(ExportSet(0)))
-    assert ((IoasidRange(keep, keep),), (keep,)) == (
-        found.ranges,
-        tuple(each.ioasid for each in found.ioasids),
-    )
-    finish(driver)
-    assert found == driver.ask(ExportSet(0))
 
 
 @pytest.mark.parametrize("destroy", [True, False])
@@ -494,7 +482,7 @@ def test_a_set_is_frozen_in_parts(driver: Driver) -> None:
     ]
     last = [("UNBIND", IOASIDS[-1]), ("FREE", IOASIDS[-2])]
     assert last == [each for each in shown if each[1] >= IOASIDS[-2]]
-    assert COUNT - 2 == len(expect(SetExport, driver.ask(ExportSet(0))).ioasids)
+    assert COUNT - 2 == len(expect(SetExport, driver.late(ExportSet(0))).ioasids)
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -512,7 +500,7 @@ def test_a_freeze_in_parts_waits_for_devices(driver: Driver, wait: bool) -> None
     assert ([] if wait else [(ticket, Frozen(0, False))]) == driver.completed()
     driver.finish(vdcm, "vdcm")
     assert [(ticket, Frozen(0, wait))] == driver.completed()
-    assert COUNT - 1 == len(expect(SetExport, driver.ask(ExportSet(0))).ioasids)
+    assert COUNT - 1 == len(expect(SetExport, driver.late(ExportSet(0))).ioasids)
 
 
 def test_a_thaw_meets_a_freeze_in_parts(driver: Driver) -> None:
@@ -558,7 +546,7 @@ def test_a_set_is_activated_in_parts(driver: Driver) -> None:
     """It is INCOMING until the last binding begins; what is freed meanwhile is not bound."""
     bind_all(driver)
     freeze(driver)
-    export = expect(SetExport, driver.ask(ExportSet(0)))
+    export = expect(SetExport, driver.late(ExportSet(0)))
     expect(Waiting, driver.ask(FreeSet(0)))
     finish(driver)
     ioasids = [*every(expect(Imported, driver.late(ImportSet(export))).ranges)]
@@ -573,6 +561,83 @@ def test_a_set_is_activated_in_parts(driver: Driver) -> None:
     found = [driver.find(each).spid for each in ioasids[:-1]]
     assert [*IOASIDS[:-2], None] == found
     driver.alloc(1)
+
+
+# -- exporting --------------------------------------------------------------------------------
+
+
+def test_a_set_is_exported_in_parts(driver: Driver) -> None:
+    """It is as of the answer: what is freed or unbound meanwhile is not in it."""
+    for ioasid in IOASIDS[:-2]:
+        driver.bind(ioasid, ioasid)
+    driver.ask(AttachData(IOASIDS[-1], "last"))
+    freeze(driver)
+    before = driver.core.snapshot()
+    tickets = [expect(Waiting, driver.ask(ExportSet(0))).ticket for _ in range(2)]
+    assert driver.core.has_work
+    assert before == driver.core.snapshot()
+    go_on(driver)
+    for ioasid in (IOASIDS[0], IOASIDS[30]):
+        driver.ask(Free(ioasid))
+    driver.ask(DetachSpid(IOASIDS[1]))
+    assert 2 == finish(driver)
+    (first, found), (second, same) = driver.completed()[-2:]
+    assert (tickets, found) == ([first, second], same)
+    export = expect(SetExport, found)
+    stays = [each for each in IOASIDS if each not in (IOASIDS[0], IOASIDS[30])]
+    assert stays == [*every(export.ranges)]
+    assert (
+        IoasidRange(IOASIDS[1], IOASIDS[29]),
+        IoasidRange(IOASIDS[31], IOASIDS[-1]),
+    ) == export.ranges
+    named = [*stays[1:-2], IOASIDS[-1]]
+    assert named == [each.ioasid for each in export.ioasids]
+    assert "last" == export.ioasids[-1].data
+    assert export == driver.late(ExportSet(0))
+
+
+def test_what_a_part_to_come_frees_is_not_exported(driver: Driver) -> None:
+    """A set that moves takes along what stays of it: the export waits for the rest."""
+    bind_all(driver)
+    keep = IOASIDS[-1]
+    freeze(driver)
+    expect(Waiting, driver.ask(FreeMany(0, (IoasidRange(IOASIDS[0], keep - 1),))))
+    ticket = expect(Waiting, driver.ask(ExportSet(0))).ticket
+    finish(driver)
+    found = dict(driver.completed())[ticket]
+    assert isinstance(found, SetExport)
+    assert ((IoasidRange(keep, keep),), (keep,)) == (
+        found.ranges,
+        tuple(each.ioasid for each in found.ioasids),
+    )
+    assert found == driver.late(ExportSet(0))
+
+
+@pytest.mark.parametrize("request_", [ThawSet(0), FreeSet(0)], ids=lambda each: type(each).__name__)
+def test_a_set_that_is_not_frozen_any_more_is_not_exported(
+    driver: Driver, request_: Request
+) -> None:
+    """Who waits for the export is to ask again, and is refused then; who gave up is not."""
+    bind_all(driver)
+    freeze(driver)
+    tickets = [expect(Waiting, driver.ask(ExportSet(0))).ticket for _ in range(2)]
+    driver.core.handle(0, Abandon(tickets[1]))
+    go_on(driver)
+    driver.ask(request_)
+    assert [AskAgain(tickets[0])] == [each for each in driver.effects if isinstance(each, AskAgain)]
+    driver.refused(SetNotFrozen, ExportSet(0), sid=0)
+    finish(driver)
+    assert tickets[0] not in dict(driver.completed())
+
+
+def test_nobody_waits_for_an_export(driver: Driver) -> None:
+    """It is dropped when whoever asked for it gives up."""
+    bind_all(driver)
+    freeze(driver)
+    ticket = expect(Waiting, driver.ask(ExportSet(0))).ticket
+    driver.core.handle(0, Abandon(ticket))
+    go_on(driver)
+    assert not driver.core.has_work
 
 
 def test_a_set_that_turns_is_freed(driver: Driver) -> None:
@@ -1000,6 +1065,28 @@ def test_a_holder_that_is_evicted_again(driver: Driver) -> None:
     assert 3 < finish(driver)
     assert [(ticket, Done())] == driver.completed()
     assert all(explained(driver, ioasid) == [] for ioasid in IOASIDS)
+
+
+def test_an_export_is_asked_for_again(driver: Driver) -> None:
+    """It changed nothing, so there is nothing to go on with."""
+    bind_all(driver)
+    freeze(driver)
+    ticket = expect(Waiting, driver.ask(ExportSet(0))).ticket
+    fall_back(driver, now(driver), {ticket: ExportSet(0)})
+    assert [AskAgain(ticket)] == driver.effects
+
+
+def test_a_freeze_and_a_thaw_that_are_decided_again(driver: Driver) -> None:
+    """Each is answered once, as it went."""
+    bind_all(driver)
+    freezing = expect(Waiting, driver.ask(FreezeSet(0))).ticket
+    fall_back(driver, now(driver), {freezing: FreezeSet(0)})
+    assert 3 < finish(driver)
+    assert [(freezing, Frozen(0, True))] == driver.completed()
+    thawing = expect(Waiting, driver.ask(ThawSet(0))).ticket
+    fall_back(driver, now(driver), {thawing: ThawSet(0)})
+    assert 3 < finish(driver)
+    assert [(thawing, Done())] == driver.completed()
 
 
 def test_others_free_what_is_left_again(driver: Driver) -> None:

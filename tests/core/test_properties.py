@@ -442,7 +442,7 @@ def by_receiver(effects: Iterable[core.Effect]) -> dict[int, list[core.Effect]]:
     found: dict[int, list[core.Effect]] = {}
     for effect in effects:
         match effect:
-            case core.Complete():
+            case core.Complete() | core.AskAgain():
                 found.setdefault(-1, []).append(effect)
             case core.Deliver(subscriptions, message):
                 for number in subscriptions:
