@@ -317,7 +317,9 @@ class AllocatorActor:
                 if envelope.outlet is not None:
                     self._joining[number] = envelope.outlet
                 assert isinstance(envelope.request, Subscribe), envelope
-                self._deadlines.begin(number, envelope.request.acknowledge_within)
+                request = envelope.request
+                within = request.acknowledge_within if request.awaited else None
+                self._deadlines.begin(number, within)
             case Statistics():
                 answer = replace(answer, mailbox=self.mailbox.statistics().waiting)
             case _:

@@ -499,6 +499,7 @@ class Session:
         replay: bool = False,
         queue_size: int = 1024,
         acknowledge_within: float | None = 10.0,
+        awaited: bool = True,
         wake: Callable[[], None] | None = None,
     ) -> Subscription:
         """Return a subscription to a set, by `sid` or `token`, or to the system; `async with` it.
@@ -507,9 +508,11 @@ class Session:
         UNBIND or FREE that ends the binding is acknowledged; `replay` begins with a `Resync`;
         `queue_size` (1..2^20) bounds what may wait before it is replaced by a `Resync`; past
         `acknowledge_within` seconds (above 0; `None`: never) the subscriber is logged as overdue
-        and shows in `statistics`, and what it holds stays in quarantine. `wake`, which
-        must not wait or raise, is called whenever something is there for `Subscription.take`;
-        without it, iterate. Entering it raises what `Subscribe` is refused with.
+        and shows in `statistics`, and what it holds stays in quarantine. Nothing waits for one that
+        is not `awaited`: it is told the same, and keeps no ID in quarantine, also if it hangs. It
+        can't hold. `wake`, which must not wait or raise, is called whenever something is there for
+        `Subscription.take`; without it, iterate. Entering it raises what `Subscribe` is refused
+        with.
         """
         unchecked: object = kinds
         try:
@@ -521,7 +524,7 @@ class Session:
         if wake is not None and not callable(wake):
             raise InvalidArgument.of("wake", wake, "a callable")
         request = Subscribe(
-            sid, token, given, priority, hold, replay, queue_size, acknowledge_within
+            sid, token, given, priority, hold, replay, queue_size, acknowledge_within, awaited
         )
         return Subscription(self._port, request, self.number, wake)
 

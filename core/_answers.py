@@ -233,7 +233,7 @@ class SubscriptionRecord(Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     """A subscription as it is now: its terms, how many bindings it was `granted`, and how it lags.
 
     One that is not `attached` was left behind by a crash. `lag` is `None` if it has acknowledged
-    everything.
+    everything. Nothing waits for one that is not `awaited`.
     """
 
     subscription: int
@@ -245,6 +245,7 @@ class SubscriptionRecord(Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     attached: bool
     granted: int
     lag: LaggingSubscriber | None
+    awaited: bool = True
 
 
 class HolderRecord(Struct, frozen=True, gc=False, forbid_unknown_fields=True):

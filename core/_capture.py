@@ -213,4 +213,5 @@ def _take_subscription(each: Subscription, stages: dict[int, Stage]) -> Snapshot
         _seqs((each.dealt[seq] for seq in sorted(each.dealt)), stages),
         tuple(each.spent),
         each.leaving,
+        each.awaited,
     )

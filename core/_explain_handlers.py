@@ -23,7 +23,7 @@ from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Record
 from ioasid.core._lifecycle import state_of
 from ioasid.core._requests import Explain
-from ioasid.core._routes import LAST_TIER, TIERS
+from ioasid.core._routes import LAST_TIER, NO_TIER, TIERS
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Fold, Subscription
 from ioasid.core._terms import BIND, Priority
@@ -61,13 +61,15 @@ class ExplainHandlers(Handlers):
             then = tuple(
                 Coming(
                     _PRIORITIES[tier],
-                    tuple((each.holder.name, each.number) for each in route.tiers[tier].values()),
+                    tuple((each.holder.name, each.number) for each in route.awaited[tier].values()),
                 )
                 for tier in range(stage.reach + 1, LAST_TIER + 1)
-                if route.tiers[tier]
+                if route.awaited[tier]
             )
-            # Offered to all, an earlier event than the FREE holds nothing up.
-            waited = not record.free_pending or stage.ends_life or then
+            # Offered to all, those included that nothing waits for, an earlier event than the FREE
+            # holds nothing up.
+            left = route.following[stage.reach + 1] != NO_TIER
+            waited = not record.free_pending or stage.ends_life or left
             awaited = [self._awaited(each, stage) for each in stage.waiting.values() if waited]
             if awaited or then:
                 event = stage.event

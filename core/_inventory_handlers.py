@@ -67,4 +67,5 @@ class InventoryHandlers(Handlers):
             each.attached,
             len(each.grants),
             lag_of(each, self._tables.now) if each.number in self._tables.lagging else None,
+            each.awaited,
         )

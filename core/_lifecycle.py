@@ -237,7 +237,7 @@ class LifeCycle:
                 del record.waiters[ticket]
 
     def _is_ahead(self, holder: Holder, owner: IoasidSet, reach: int) -> bool:
-        ahead = self._notifier.route(owner, FREE).tiers[reach + 1 :]
+        ahead = self._notifier.route(owner, FREE).awaited[reach + 1 :]
         return any(each.holder is holder for tier in ahead for each in tier.values())
 
     def _reclaim_if_done(self, record: Record) -> None:

@@ -80,7 +80,7 @@ class MigrationHandlers(Handlers):
             return
 
         def acknowledges(kind: EventKind, reach: int) -> bool:
-            told = self._notifier.route(owner, kind).tiers[reach + 1 : DEVICE_TIER + 1]
+            told = self._notifier.route(owner, kind).awaited[reach + 1 : DEVICE_TIER + 1]
             return any(each.holder is holder for tier in told for each in tier.values())
 
         def refuse(ioasid: int, kind: EventKind) -> None:

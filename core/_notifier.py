@@ -67,13 +67,21 @@ class Notifier:
         if not matching:
             return NOBODY
         tiers: tuple[dict[int, Subscription], ...] = ({}, {}, {}, {})
+        others: tuple[dict[int, Subscription], ...] = ({}, {}, {}, {})
         for number in sorted(matching):
-            tiers[matching[number].tier][number] = matching[number]
+            each = matching[number]
+            tiers[each.tier][number] = each
+            if not each.awaited:
+                others[each.tier][number] = each
+        awaited = tuple(
+            {number: each for number, each in tier.items() if each.awaited} if other else tier
+            for tier, other in zip(tiers, others, strict=True)
+        )
         following = [NO_TIER]
         for tier in range(LAST_TIER, -1, -1):
             following.append(tier if tiers[tier] else following[-1])
         holds = any(each.hold for each in matching.values())
-        return Route(tiers, tuple(reversed(following)), holds)
+        return Route(tiers, tuple(reversed(following)), holds, awaited, others)
 
     def join(self, subscription: Subscription) -> None:
         """Let a subscription match from now on."""
@@ -282,10 +290,12 @@ class Notifier:
                     each.reach = max(each.reach, tier)
             stage.reach = tier
             stage.offered_at = self._tables.now
-            stage.waiting = route.tiers[tier].copy()
+            stage.waiting = route.awaited[tier].copy()
             if route.holds and stage.event.kind is BIND and stage.binding is not None:
                 grant_all(self._tables, stage.waiting, stage.record, stage.binding)
-            self._offer(route.tiers[tier], stage.event, stage)
+            self._offer(route.awaited[tier], stage.event, stage)
+            if route.others[tier]:
+                self._offer(route.others[tier], stage.event, None)
 
     def _has_left(self, stage: Stage, tier: int) -> bool:
         # Whether somebody matches the stage in a tier that it has yet to reach, up to `tier`.

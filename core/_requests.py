@@ -477,8 +477,10 @@ class Subscribe(Message, frozen=True):
     (1..2^20) bounds the events that wait for the subscriber, and past `acknowledge_within`
     seconds (above 0; `None`: never) it is reported as overdue. A token may come before its set.
     A holder has one subscription per scope; one left behind by a crash is taken up again by the
-    same call and starts with a `Resync`. Answer: `Subscribed`. Errors: `AlreadySubscribed`,
-    `UnknownSet`, `InvalidArgument`.
+    same call and starts with a `Resync`. Nothing waits for one that is not `awaited`, whatever it
+    acknowledges or does not: it keeps no ID in quarantine and no tier from being told, is never
+    overdue, and can't hold. Answer: `Subscribed`. Errors: `AlreadySubscribed`, `UnknownSet`,
+    `InvalidArgument`.
     """
 
     sid: int | None = None
@@ -489,6 +491,7 @@ class Subscribe(Message, frozen=True):
     replay: bool = False
     queue_size: int = 1024
     acknowledge_within: float | None = 10.0
+    awaited: bool = True
 
 
 class Unsubscribe(Message, frozen=True):

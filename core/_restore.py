@@ -427,6 +427,7 @@ class _Restorer:
             "a subscription that holds what it will not be told the end of",
         )
         require(given.hold or not given.grants, "a grant to who holds nothing")
+        require(given.awaited or not given.hold, "one that holds and is not waited for")
         each = Subscription(
             given.number,
             holder,
@@ -438,6 +439,7 @@ class _Restorer:
             _check.queue_size(given.queue_size),
             _check.seconds(given.acknowledge_within, "acknowledge_within"),
             TIERS[given.priority],
+            _check.flag(given.awaited, "awaited"),
             given.attached,
             resync_due=given.resync_due,
         )

@@ -30,9 +30,14 @@ class Route:
     """By tier: the first one from there on in which somebody matches, or `NO_TIER`."""
     holds: bool
     """Whether any of them holds what is bound."""
+    awaited: "tuple[dict[int, Subscription], ...]"
+    """Those whose acknowledgement is waited for, by tier; the same as `tiers` if all are."""
+    others: "tuple[dict[int, Subscription], ...]"
+    """Those who are only told, by tier."""
 
 
 DEVICE_TIER: Final = TIERS[Priority.DEVICE]
 LAST_TIER: Final = 3
 NO_TIER: Final = LAST_TIER + 1
-NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False)
+_EMPTY: "Final[tuple[dict[int, Subscription], ...]]" = ({},) * NO_TIER
+NOBODY: Final = Route(_EMPTY, (NO_TIER,) * (NO_TIER + 1), False, _EMPTY, _EMPTY)

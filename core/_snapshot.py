@@ -169,6 +169,7 @@ class SnapshotSubscription(_Part, frozen=True):
     dealt: tuple[int, ...] = ()
     spent: tuple[int, ...] = ()
     leaving: bool = False
+    awaited: bool = True
 
 
 class SnapshotHolder(_Part, frozen=True):

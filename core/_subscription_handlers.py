@@ -114,9 +114,13 @@ class SubscriptionHandlers(Handlers):
         priority = _check.priority(request.priority)
         hold = _check.flag(request.hold, "hold")
         _check.flag(request.replay, "replay")
+        awaited = _check.flag(request.awaited, "awaited")
         if hold and not kinds >= _HOLDING_KINDS:
             found = ", ".join(sorted(kinds))
             raise InvalidArgument("kinds", found, "BIND, UNBIND and FREE among them, to hold")
+        if hold and not awaited:
+            raise InvalidArgument("awaited", "False", "True, to hold")
+        within = _check.seconds(request.acknowledge_within, "acknowledge_within")
         return Subscription(
             self._tables.next_subscription,
             holder,
@@ -126,13 +130,14 @@ class SubscriptionHandlers(Handlers):
             priority,
             hold,
             _check.queue_size(request.queue_size),
-            _check.seconds(request.acknowledge_within, "acknowledge_within"),
+            within if awaited else None,
             TIERS[priority],
+            awaited,
         )
 
     def _refuse_other_terms(self, present: Subscription, asked: Subscription) -> None:
         # What was folded while it was suspended was chosen and ordered by the old terms.
-        for term in ("kinds", "priority", "hold"):
+        for term in ("kinds", "priority", "hold", "awaited"):
             if getattr(present, term) != getattr(asked, term):
                 _check.refuse(
                     term,

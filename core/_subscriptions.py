@@ -36,6 +36,8 @@ class Subscription:
     queue_size: int
     acknowledge_within: float | None
     tier: int
+    awaited: bool = True
+    """Whether anything waits for what it acknowledges; it is told all the same."""
     attached: bool = True
     outstanding: dict[int, tuple[float, Stage | Fold | None]] = field(factory=dict)
     """By seq, in the order of delivery: when it was offered, and what its acknowledgement ends."""

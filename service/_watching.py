@@ -1,7 +1,8 @@
 """The command that shows what happens, as it happens; it keeps no ID, whoever does not read on.
 
-Every event is acknowledged as it comes, and shown by a thread: a terminal that stands still, or a
-pipe that nobody reads, stops the thread and nothing else. Stopped with Ctrl-Z it unsubscribes.
+The service does not wait for it, so it may be stopped, in a debugger for instance, or hang. What
+comes is shown by a thread: a terminal that stands still, or a pipe that nobody reads, stops the
+thread and nothing else. Stopped with Ctrl-Z it unsubscribes, and leaves the terminal as it was.
 """
 
 import asyncio
@@ -59,9 +60,9 @@ STYLES: Final = {
 def watch(caller: Caller, scope: str | None, kinds: tuple[str, ...], count: int | None) -> None:
     """Show what happens, as it happens.
 
-    On a terminal it is a live table, else a line for each event. It keeps no ID in quarantine: an
-    ID waits for nobody who watches but for the moment in which the event is taken. What you read
-    too slowly is left out, and counted.
+    On a terminal it is a live table, else a line for each event. No ID waits for it, whatever
+    becomes of it: what it does not take while it is stopped or hangs, a RESYNC stands for. What you
+    read too slowly is left out, and counted.
 
     \b
     Examples:
@@ -131,9 +132,7 @@ class Watching:
             self._scope.cancel()
 
     async def _watch(self, session: Session) -> bool:
-        subscribing = session.subscribe(
-            token=self._token, kinds=self._kinds, acknowledge_within=None
-        )
+        subscribing = session.subscribe(token=self._token, kinds=self._kinds, awaited=False)
         async with subscribing as events:
             # What is cancelled in here leaves in order.
             with self._scope:

@@ -264,15 +264,17 @@ class Observers:
         return {
             each.number
             for each in self.present.values()
-            if EventKind.FREE in each.terms.kinds and covers(each.terms, sid, token)
+            if EventKind.FREE in each.terms.kinds
+            and each.terms.awaited
+            and covers(each.terms, sid, token)
         }
 
     def above(self, lower: Observer, sid: int, token: str | None) -> list[Observer]:
-        """Who subscribes to a set in a tier above that of another subscriber."""
+        """Who subscribes to a set in a tier above that of another one, and is waited for."""
         return [
             each
             for each in self.present.values()
-            if each.tier < lower.tier and covers(each.terms, sid, token)
+            if each.tier < lower.tier and each.terms.awaited and covers(each.terms, sid, token)
         ]
 
     @invariant(6)

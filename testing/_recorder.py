@@ -154,6 +154,7 @@ class Record:
                 True,
                 each.queue_size,
                 each.acknowledge_within,
+                each.awaited,
             )
             self.names[number] = each.holder.name
             observer = Observer(number, each.holder.name, terms, joined=tables.seq)
@@ -462,7 +463,7 @@ def nothing_frozen_runs(record: Record, sid: int) -> None:
     """Invariant 13: no CPU or device has an end of a binding of the set to acknowledge."""
     ends = (EventKind.UNBIND, EventKind.FREE)
     for each in record.observers.present.values():
-        if each.tier > DEVICE_TIER:
+        if each.tier > DEVICE_TIER or not each.terms.awaited:
             continue
         for message in (each.hand, *each.deferred.values(), *each.queue):
             if not isinstance(message, Event) or message.publisher is not None:

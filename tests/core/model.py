@@ -451,7 +451,7 @@ class Model(Events):
         """Let nobody wait for what it has to stop itself."""
 
         def mine(kind: EventKind, beyond: int) -> set[int]:
-            matching = self.matching(sid, kind)
+            matching = self.awaited(sid, kind)
             own = (each for each in matching if each.holder == name)
             return {each.number for each in own if beyond < each.tier < 2}
 
@@ -562,7 +562,7 @@ class Model(Events):
     def refuse_deadlock(self, name: str, ioasid: int) -> None:
         """Let nobody wait for a reclaim that waits for itself, or will once the ID is freed."""
         life = self.lives[ioasid]
-        told = [each for each in self.matching(life.sid, EventKind.FREE) if each.holder == name]
+        told = [each for each in self.awaited(life.sid, EventKind.FREE) if each.holder == name]
         mine = {each.number for each in self.subscribers.values() if each.holder == name}
         owes = any(
             news.owed & mine or any(each.tier > news.tier for each in told)
@@ -676,11 +676,12 @@ class Model(Events):
         """Subscribe, or come back to the subscription that a crash left behind."""
         refuse(terms.sid is not None and terms.token is not None, wrong("token"))
         refuse(not terms.kinds or (terms.hold and not terms.kinds >= HOLDING), wrong("kinds"))
+        refuse(terms.hold and not terms.awaited, wrong("awaited"))
         for each in self.subscribers.values():
             old = each.terms
             if (each.holder, old.sid, old.token) == (name, terms.sid, terms.token):
                 refuse(each.attached, core.AlreadySubscribed(scope(old), each.number))
-                for term in ("kinds", "priority", "hold"):
+                for term in ("kinds", "priority", "hold", "awaited"):
                     refuse(getattr(old, term) != getattr(terms, term), wrong(term))
                 each.terms = terms
                 each.attached = True
@@ -756,12 +757,13 @@ class Model(Events):
             each.attached,
             len(each.grants),
             self.lag(each) if each.inbox or each.missed else None,
+            terms.awaited,
         )
 
     def lag(self, each: Subscriber) -> core.LaggingSubscriber:
         """What a subscriber has yet to acknowledge, and since when."""
         oldest = min(each.inbox + each.missed, key=lambda told: told.at)
-        within = each.terms.acknowledge_within
+        within = each.terms.acknowledge_within if each.terms.awaited else None
         missed = [news for told in each.missed for news in told.news]
         return core.LaggingSubscriber(
             holder=each.holder,

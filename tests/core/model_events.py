@@ -146,6 +146,10 @@ class Events:
         present = [each for _, each in sorted(self.subscribers.items())]
         return [each for each in present if kind in each.terms.kinds and self.covers(each, sid)]
 
+    def awaited(self, sid: int, kind: EventKind) -> list[Subscriber]:
+        """Whose acknowledgement of an event is waited for."""
+        return [each for each in self.matching(sid, kind) if each.terms.awaited]
+
     # -- the journey of an event --------------------------------------------------------------
 
     def event(self, ioasid: int, life: Life, kind: EventKind, publisher: str | None) -> Event:
@@ -214,11 +218,14 @@ class Events:
         news[-1].at = self.now
         event = news[-1].event
         found = [each for each in self.matching(event.sid, event.kind) if each.tier == tier]
-        news[-1].owed = {each.number for each in found}
+        news[-1].owed = {each.number for each in found if each.terms.awaited}
         for subscriber in found:
             if event.kind is EventKind.BIND:
                 grant(subscriber, ioasid, news[-1].binding)
-            self.offer(subscriber, event, [news[-1]])
+            if subscriber.terms.awaited:
+                self.offer(subscriber, event, [news[-1]])
+            elif not subscriber.missed:  # as of what is told all: nothing is to acknowledge
+                self.offer(subscriber, event, [])
 
     def forget(self, life: Life) -> None:
         """Forget what changes nothing in the end, and what everybody acknowledged, in order.

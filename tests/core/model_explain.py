@@ -33,9 +33,10 @@ def explain(model: Events, ioasid: int) -> core.Explanation:
 def event(model: Events, life: Life, news: News) -> list[core.EventInFlight]:
     """An event that is not over; in quarantine, unless all were told and it is not the FREE."""
     left = model.tiers_left(news)
-    matching = model.matching(news.event.sid, news.event.kind)
+    matching = model.awaited(news.event.sid, news.event.kind)
     owed = sorted(news.owed) if life.state is IoasidState.ACTIVE or news.ends_life or left else []
-    if not owed and not left:
+    tiers = [tier for tier in left if any(each.tier == tier for each in matching)]
+    if not owed and not tiers:
         return []
     return [
         core.EventInFlight(
@@ -49,7 +50,7 @@ def event(model: Events, life: Life, news: News) -> list[core.EventInFlight]:
                     TIERS[tier],
                     tuple((each.holder, each.number) for each in matching if each.tier == tier),
                 )
-                for tier in left
+                for tier in tiers
             ),
         )
     ]

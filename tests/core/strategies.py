@@ -130,6 +130,7 @@ terms = scopes.flatmap(
         replay=st.booleans(),
         queue_size=st.sampled_from((1, 2, 4, 1024)),
         acknowledge_within=st.sampled_from((10.0, 1.0, None)),
+        awaited=st.sampled_from((True, True, True, False)),
     )
 )
 frees = st.builds(core.Free, ids, any_sid, st.booleans(), generation=generations)

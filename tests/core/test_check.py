@@ -328,6 +328,7 @@ ARGUMENTS: list[tuple[Request, str, list[object]]] = [
     (Subscribe(), "priority", NO_PRIORITY),
     (Subscribe(), "hold", NO_FLAG),
     (Subscribe(), "replay", NO_FLAG),
+    (Subscribe(), "awaited", NO_FLAG),
     (Subscribe(), "queue_size", [*NO_NUMBERS, 0, -1, 2**20 + 1, 2**64]),
     (Subscribe(), "acknowledge_within", NO_SECONDS),
     (Unsubscribe(1), "subscription", NOT_A_NUMBER),

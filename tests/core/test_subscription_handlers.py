@@ -17,15 +17,19 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    Explain,
+    Explanation,
     Free,
     FreeSet,
     Get,
     InvalidArgument,
     IoasidState,
     Put,
+    Resync,
     Subscribe,
     Subscribed,
     SuspendSession,
+    Tick,
     UnknownIoasid,
     UnknownSet,
     UnknownSubscription,
@@ -120,6 +124,43 @@ def test_who_comes_back_may_change_its_bounds(driver: Driver) -> None:
     driver.ask(Subscribe(sid=0, hold=True, queue_size=3, acknowledge_within=4.0), "kvm")
     (kvm,) = driver.core.snapshot().subscriptions
     assert (3, 4.0) == (kvm.queue_size, kvm.acknowledge_within)
+
+
+def test_nothing_waits_for_who_is_not_awaited(driver: Driver) -> None:
+    """It is told in its tier, keeps no tier and no ID, is not named, and is never overdue."""
+    kvm = driver.subscribe("kvm", priority=CPU)
+    top = driver.subscribe("top", priority=CPU, awaited=False, queue_size=1)
+    log = driver.subscribe("log", awaited=False)
+    ioasid = driver.alloc()
+    driver.free(ioasid)
+    # Not before who is above it is done, as everybody.
+    assert [["ALLOC", "FREE"], ["ALLOC"]] == [
+        [kind for kind, _ in driver.shown(each)] for each in (top, log)
+    ]
+    why = expect(Explanation, driver.ask(Explain(ioasid)))
+    assert ("kvm",) == why.blockers
+    assert [()] == [each.then for each in why.events]
+    driver.finish(kvm, "kvm")
+    assert ["ALLOC", "FREE", "RECLAIM"] == [kind for kind, _ in driver.shown(log)]
+    driver.refused(UnknownIoasid, Explain(ioasid), ioasid=ioasid)
+    driver.finish(top, "top")
+    expect(Resync, driver.messages(top)[-1])
+    driver.core.handle(0, Tick(1000.0))
+    driver.alloc()
+    driver.core.handle(0, Tick(2000.0))
+    overdue = {each.holder: each.overdue for each in driver.figures().lagging}
+    assert {"kvm": True, "top": False, "log": False} == overdue
+
+
+def test_who_is_not_awaited_can_wait(driver: Driver) -> None:
+    """Waiting for a reclaim of which it is told, it does not wait for itself."""
+    driver.subscribe("kvm", awaited=False)
+    driver.ask(Free(driver.alloc(), wait=True), "kvm")
+
+
+def test_who_holds_is_awaited(driver: Driver) -> None:
+    """What is held is there until it is acknowledged."""
+    driver.refused(InvalidArgument, Subscribe(hold=True, awaited=False), argument="awaited")
 
 
 def test_detach_keeps_what_holds(driver: Driver) -> None:

@@ -321,6 +321,7 @@ _POOLS: Final[dict[str, Callable[[World], Any]]] = {
     "hold": lambda world: world.choose.random() < 0.7,
     "replay": lambda world: world.choose.random() < 0.5,
     "queue_size": lambda world: world.choose.choice((1, 2, 3, 8)),
+    "awaited": lambda world: world.choose.random() < 0.8,
     "acknowledge_within": lambda world: world.choose.choice((0.5, 10.0, None)),
     "subscription": _subscription,
     "seq": _seq,

@@ -69,10 +69,10 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
     },
     "_routes": {
         "module: NO_TIER: Final = LAST_TIER + 1 | 1 → 2": "any number above that of the last tier",
-        "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
-        "1 → 2": "nobody looks beyond the tiers",
-        "module: NOBODY: Final = Route(({},) * NO_TIER, (NO_TIER,) * (NO_TIER + 1), False) | "
-        "False → True": "there is nobody to be granted anything",
+        "module: NOBODY: Final = Route(_EMPTY, (NO_TIER,) * (NO_TIER + 1), False, _EMPTY, _EMPTY) "
+        "| 1 → 2": "nobody looks beyond the tiers",
+        "module: NOBODY: Final = Route(_EMPTY, (NO_TIER,) * (NO_TIER + 1), False, _EMPTY, _EMPTY) "
+        "| False → True": "there is nobody to be granted anything",
     },
     "_snapshot": {
         "_Part: class _Part(Struct, frozen=True, forbid_unknown_fields=True): | True → False": (

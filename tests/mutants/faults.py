@@ -133,8 +133,8 @@ FAULTS: Final = (
         "lower-tier-first",
         "Priority: CPU before DEVICE before IOMMU before LAST",
         "core._notifier",
-        "tiers[matching[number].tier]",
-        "tiers[LAST_TIER - matching[number].tier]",
+        "            tiers[each.tier][number] = each\n",
+        "            tiers[LAST_TIER - each.tier][number] = each\n",
     ),
     Fault(
         "next-event-starts-early",
@@ -1330,7 +1330,7 @@ FAULTS: Final = (
         "bystander-explained",
         "Explain: nobody is named who holds nothing up",
         "core._explain_handlers",
-        "            waited = not record.free_pending or stage.ends_life or then\n",
+        "            waited = not record.free_pending or stage.ends_life or left\n",
         "            waited = True\n",
     ),
     Fault(

@@ -104,10 +104,49 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, output: str) -> None:
             anyio.run(use)
             assert watching.stdout is not None
             watching.stdout.close()
+            # The next line that it writes has nobody to go to, if none did before.
+            program.call("alloc", "vm-1")
             assert 0 == watching.wait(timeout=30)
         finally:
             watching.kill()
             watching.wait()
+
+
+@pytest.mark.slow
+def test_who_is_stopped(tmp_path: Path) -> None:
+    """Stopped where it can do nothing about it, it keeps no ID from the pool, and then goes on."""
+
+    async def use() -> None:
+        async with connect_allocator(tmp_path / "s", holder="host") as session:
+            vm = await session.alloc_set("vm-1", 10_000)
+            with anyio.fail_after(30):
+                # Less than its queue has room for, and more.
+                for count in (1, 3000):
+                    ranges = await session.alloc_many(vm.sid, count)
+                    await session.free_many(vm.sid, ranges)
+                    assert 0 == (await session.statistics()).free_pending
+
+    with a_program(tmp_path) as program:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "watch"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until_watched(program)
+            watching.send_signal(signal.SIGSTOP)
+            assert os.WIFSTOPPED(os.waitpid(watching.pid, os.WUNTRACED)[1])
+            anyio.run(use)
+            watching.send_signal(signal.SIGCONT)
+            assert watching.stdout is not None
+            while "RESYNC" not in watching.stdout.readline():
+                pass
+            assert "1\n" != program.call("alloc", "vm-1")[1]
+            assert "ALLOC" in watching.stdout.readline()
+        finally:
+            watching.kill()
+            watching.communicate()
 
 
 @pytest.mark.slow
