@@ -253,7 +253,7 @@ class AllocatorActor:
             ]
         envelopes = self._taken
         if self._outage.lasts:
-            self._taken = self._outage.admit(self._taken, core.may_change, answers)
+            self._taken = self._outage.admit(self._taken, core, answers)
         answer: Answer | IoasidError
         for envelope in self._taken:
             reply = envelope.reply

@@ -3,11 +3,22 @@
 import logging
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from ioasid.actors._commit import Answers
 from ioasid.actors._durable import Keeper
 from ioasid.actors._envelope import Envelope
 from ioasid.actors._reply import Reply, reply_factory
-from ioasid.core import Continue, NotCommitted, Request, error_of, refusal_of
+from ioasid.core import (
+    Acknowledge,
+    Allocator,
+    Continue,
+    Defer,
+    NotCommitted,
+    Request,
+    error_of,
+    refusal_of,
+)
 
 __all__: list[str] = []
 
@@ -18,7 +29,9 @@ class Outage:
     """Whether a journal can be written at the moment, and what waits for that.
 
     Who only looks is answered. Who asks for a change is refused. What nobody waits for (an
-    acknowledgement, the end of a session) is kept, and decided when it can be written again.
+    acknowledgement, the end of a session) is kept, and decided when it can be written again. It is
+    bounded by what there is to acknowledge, and to end: nothing is kept twice, and nothing that
+    would have no effect.
     """
 
     def __init__(self, keeper: Keeper | None) -> None:
@@ -28,6 +41,8 @@ class Outage:
         self._over: Reply[None] | None = None
         self.kept: list[Envelope] = []
         """What nobody waits for, in order."""
+        self._noted: set[tuple[type, int, int]] = set()
+        """What is kept of acknowledgements and deferrals, by subscription and seq."""
 
     @property
     def lasts(self) -> bool:
@@ -67,25 +82,38 @@ class Outage:
         logger.warning("the journal can be written again; all goes on")
         self._failure = None
         kept, self.kept = self.kept, []
+        self._noted.clear()
         return kept + taken
 
-    def admit(
-        self, taken: list[Envelope], changes: Callable[[Request], bool], answers: Answers
-    ) -> list[Envelope]:
+    def admit(self, taken: list[Envelope], core: Allocator, answers: Answers) -> list[Envelope]:
         """Return who may be decided meanwhile; the others are refused, or kept."""
         if self._failure is None:
             return taken
         admitted = []
         for envelope in taken:
             reply = envelope.reply
-            if not changes(envelope.request):
+            if not core.may_change(envelope.request):
                 admitted.append(envelope)
             elif reply is None:
-                self.kept.append(envelope)
+                self._keep(envelope, core)
             elif not reply.done():
                 # One for each: whoever raises it adds to its traceback.
                 answers.append((reply, error_of(refusal_of(self._failure)), envelope))
         return admitted
+
+    def _keep(self, envelope: Envelope, core: Allocator) -> None:
+        request = envelope.request
+        if isinstance(request, Acknowledge | Defer):
+            # Nothing is told meanwhile, so what has no effect now will have none then.
+            kind = type(request)
+            found = core.concerned(envelope.session, request)
+            new = sorted(each for each in found if (kind, *each) not in self._noted)
+            if not new:
+                return
+            self._noted.update((kind, *each) for each in new)
+            if kind is Acknowledge:
+                envelope = replace(envelope, request=Acknowledge(tuple(new)))
+        self.kept.append(envelope)
 
     def end(self) -> None:
         """Say what is lost, if the allocator ends meanwhile."""

@@ -27,7 +27,7 @@ from ioasid.core._answers import (
 from ioasid.core._capture import capture
 from ioasid.core._changes import ChangeLog, Changes
 from ioasid.core._effects import Effect
-from ioasid.core._errors import MalformedMessage, SessionEnded
+from ioasid.core._errors import IoasidError, MalformedMessage, SessionEnded
 from ioasid.core._explain_handlers import ExplainHandlers
 from ioasid.core._group_handlers import GroupHandlers, group_record
 from ioasid.core._handlers import DONE, Outcome, capacity_record
@@ -351,6 +351,21 @@ class Allocator:
         if type(request) is FindBySpid:
             return request.get
         return type(request) in self._handlers or type(request) in self._of_driver
+
+    def concerned(self, session: int, request: Acknowledge | Defer) -> set[tuple[int, int]]:
+        """Return what an acknowledgement or deferral would have an effect on, were it decided now.
+
+        Those are pairs of a subscription and a seq, 0 where it can only bring a Resync: no more
+        than there are unacknowledged messages and subscriptions. Empty for one that would be
+        refused.
+        """
+        holder = self._sessions.get(session)
+        if holder is None and (session != DRIVER or type(request) is Defer):
+            return set()
+        try:
+            return self._subscriptions.concerned(holder, request)
+        except IoasidError:
+            return set()
 
     def take_place_of(self, other: "Allocator", waits: Mapping[int, Request]) -> None:
         """Go on in the place of another allocator that knows more than it may, before all else.

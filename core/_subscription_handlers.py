@@ -66,7 +66,33 @@ class SubscriptionHandlers(Handlers):
         """Take it that each of the subscribers dealt with its messages, whoever it is."""
         return self._acknowledge(None, request.messages)
 
+    def concerned(
+        self, holder: Holder | None, request: Acknowledge | Defer
+    ) -> set[tuple[int, int]]:
+        """Return what a request of a holder, or of the driver, has an effect on if decided now.
+
+        Those are pairs of a subscription and the seq of what it has yet to acknowledge, or 0 where
+        the request can only bring its Resync. Raises what it would be refused with.
+        """
+        if isinstance(request, Defer):
+            assert holder is not None, "the driver defers nothing"
+            seq = _check.number(request.seq, "seq")
+            dealt = [(self._subscription(holder, request.subscription), seq)]
+        else:
+            dealt = self._dealt_with(holder, request.messages)
+        return {
+            (each.number, seq if seq in each.outstanding else 0)
+            for each, seq in dealt
+            if seq in each.outstanding or each.resync_due
+        }
+
     def _acknowledge(self, holder: Holder | None, messages: object) -> Answer:
+        self._notifier.acknowledge(self._dealt_with(holder, messages))
+        return DONE
+
+    def _dealt_with(
+        self, holder: Holder | None, messages: object
+    ) -> list[tuple[Subscription, int]]:
         if type(messages) is not tuple:
             _check.refuse("messages", messages, "a tuple of pairs of a subscription and a seq")
         subscriptions = self._tables.subscriptions
@@ -87,8 +113,7 @@ class SubscriptionHandlers(Handlers):
                 dealt.append((subscription, seq))
             else:
                 raise UnknownSubscription(number)
-        self._notifier.acknowledge(dealt)
-        return DONE
+        return dealt
 
     def _has_ended(self, number: Any) -> bool:
         return 0 < _check.number(number, "subscription") < self._tables.next_subscription

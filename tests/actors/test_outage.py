@@ -17,23 +17,26 @@ from msgspec.structs import replace
 
 from ioasid.actors import Actor, Decision, Session, Subscription, Tap, open_allocator
 from ioasid.core import (
+    Acknowledge,
     Allocator,
     AllocatorClosed,
     AttachSpid,
     CloseSession,
+    Defer,
     DiskFailed,
     Event,
     EventKind,
     Evict,
     FreeSet,
     IoasidError,
+    IoasidState,
     NotCommitted,
     Resync,
     UnknownSet,
 )
 from ioasid.journal import JournalUnusable
 from tests.actors.hosts import settle
-from tests.actors.inside import core_of, nobody_waits
+from tests.actors.inside import actor_of, core_of, nobody_waits
 from tests.core.invariants import check_state
 from tests.journal.disk import IOERR_FSYNC, Disk, copied
 
@@ -116,6 +119,54 @@ async def test_what_nobody_waits_for_is_kept_for_later(path: Path, disk: Disk) -
         figures = await host.statistics()
         assert (0, 0, 1) == (figures.free_pending, figures.subscriptions, figures.sessions)
         assert {} == (await host.find(2)).references
+
+
+async def test_what_is_kept_has_a_bound(path: Path, disk: Disk) -> None:
+    """However often something is told, it is kept once, and what has no effect is not."""
+    async with open_allocator(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        async with host.subscribe() as events, host.session("log") as log:
+            await host.alloc(0)
+            await host.free(1)
+            async with log.subscribe(queue_size=1, acknowledge_within=None) as lagging:
+                await host.alloc(0)
+                for _ in range(3):
+                    await host.free(await host.alloc(0))
+                break_(disk)
+                with pytest.raises(NotCommitted):
+                    await host.alloc(0)
+                own, other = host._port, log._port
+                for count in range(50):
+                    seqs = range(100 * count + 100)
+                    own.tell(Acknowledge(tuple((events.number, seq) for seq in seqs)))
+                    # Another's, and one that never was: refused as a whole.
+                    own.tell(Acknowledge(((events.number, 1), (lagging.number, 1))))
+                    own.tell(Acknowledge(((events.number + 99, 1),)))
+                    own.tell(Defer(events.number, count))
+                    other.tell(Defer(lagging.number, count))
+                    other.tell(Acknowledge(((lagging.number, 1000 + count),)))
+                    other.tell(Acknowledge(((lagging.number, "1"),)))  # type: ignore[arg-type]
+                    await host.statistics()
+                kept = [each.request for each in actor_of(host)._outage.kept]
+                told = [each for each in kept if isinstance(each, Acknowledge)]
+                queued = {each.holder: each.queued for each in (await host.statistics()).lagging}
+                pairs = [pair for each in told for pair in each.messages]
+                assert len(set(pairs)) == len(pairs) <= sum(queued.values()) + 1
+                assert len(kept) - len(told) <= sum(queued.values()) + 1
+                disk.repair()
+                await host.reserve_capacity(1)
+                # All that was told counts: only who lags has anything left to do.
+                pending = [
+                    each.ioasid
+                    for each in await host.list_set(0)
+                    if each.state is IoasidState.FREE_PENDING
+                ]
+                assert pending
+                for ioasid in pending:
+                    assert ("log",) == (await host.explain(ioasid)).blockers
+                while lagging.take() is not None:
+                    pass
+                assert 0 == (await host.statistics()).free_pending
 
 
 async def test_it_goes_on_by_itself(
