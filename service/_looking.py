@@ -1,13 +1,13 @@
 """The commands that look: what there is, who lags, and why an ID is not back in the pool."""
 
 import sys
-from typing import Any
+from typing import Any, Final
 
 import click
 from msgspec.structs import asdict
 
 from ioasid.actors import Session
-from ioasid.core import IoasidError
+from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
 from ioasid.service._caller import Caller, Command, Number, say, sid_of, tokens
 from ioasid.service._recorded import Recorded
@@ -15,23 +15,37 @@ from ioasid.service._survey import pages
 
 __all__: list[str] = []
 
+OF_A_HOLDER: Final = ("holder", "session", "age", "referenced", "granted", "subscribed")
+
 
 @click.command(cls=Command)
 @click.pass_obj
 def status(caller: Caller) -> None:
-    """Show the figures of the allocator, and who lags.
+    """Show the figures of the allocator, who is down, and who lags.
+
+    Down is a holder that crashed, or has not come back since the service began; it keeps what it
+    has until it is back, or evicted. How often drivers restarted their own processes know.
 
     \b
     Examples:
       ioasid status
       ioasid status -o json | jq .free_pending
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
-    figures = caller.run(Session.statistics)
+
+    async def ask(session: Session) -> tuple[Statistics, list[HolderRecord]]:
+        figures = await session.statistics()
+        there = figures.suspended and not caller.is_json
+        found = await pages(session.list_holders, "holders") if there else []
+        return figures, [each for each in found if each.session is None]
+
+    figures, down = caller.run(ask)
     if caller.is_json:
         caller.show(figures)
         return
     caller.show(figures, "capacity", "reserved", "available", "sets", "groups")
     caller.show(figures, "active", "free_pending", "sessions", "suspended", "subscriptions")
+    if down:
+        caller.show(down, *OF_A_HOLDER)
     if figures.lagging:
         columns = ("holder", "scope", "priority", "attached", "queued", "folded", "oldest_age")
         caller.show(figures.lagging, *columns, "overdue")
@@ -99,7 +113,7 @@ def holders(caller: Caller) -> None:
       ioasid holders -o json | jq -r '.[] | select(.session == null) | .holder'
     """  # noqa: D301 - for Click
     found = caller.run(lambda session: pages(session.list_holders, "holders"))
-    caller.show(found, "holder", "session", "age", "referenced", "granted", "subscribed")
+    caller.show(found, *OF_A_HOLDER)
 
 
 @click.command(cls=Command)

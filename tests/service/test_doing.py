@@ -45,6 +45,8 @@ def test_holding(tmp_path: Path) -> None:
                     break
             else:
                 raise AssertionError(figures)
+        (line,) = (each for each in program.call("status")[1].splitlines() if "me " in each)
+        assert ["me", "suspended", "1", "0", "0"] == [*line.split()[:2], *line.split()[3:]]
         assert "in quarantine" in program.call("free", "1")[1]
         assert "me" in program.call("why", "1")[1]
         assert (
