@@ -64,7 +64,7 @@ fuzz: $(VENV)/.demos ## feed a million bad messages, frames, requests and snapsh
 
 crash: $(VENV)/.test ## kill an agent 1,000 times, and cut the power at every write
 	$(BIN)/python -m tests.journal.crash $(ARGS)
-	IOASID_LOSSES=1 $(BIN)/python -m pytest -q tests/journal/test_power.py
+	IOASID_LOSSES=1 $(BIN)/python -m pytest -q -o faulthandler_timeout=0 tests/journal/test_power.py
 
 fleet-test: $(VENV)/.test ## test the fleet over an etcd on loopback (etcd-server), and 1,000 races
 	@command -v $(ETCD) >/dev/null || { echo "no etcd here: apt install etcd-server, or make fleet-test ETCD=path"; exit 1; }
