@@ -1855,7 +1855,7 @@ FAULTS: Final = (
         "folder-not-looked-for",
         "Durability: what nobody would find again is not kept",
         "journal._store",
-        "        if self._home != ((home.st_dev, home.st_ino), (log.st_dev, log.st_ino)):\n",
+        "        if self._home != home:\n",
         "        if not self._home:\n",
     ),
     Fault(
