@@ -42,6 +42,7 @@ from ioasid.core import (
     Deliver,
     Effect,
     End,
+    ImportSet,
     IoasidError,
     NotCommitted,
     Refused,
@@ -408,13 +409,16 @@ class AllocatorActor:
             del self._tickets[reply]
             if not reply.done():
                 reply.set_result(effect.answer)
+            else:
+                self._undo(envelope.session, envelope.request, effect.answer)
 
     def _ask_again(self, ticket: int) -> None:
         envelope = self._waiting.pop(ticket, None)
         if envelope is not None:
             assert envelope.reply is not None, "somebody waits"
             del self._tickets[envelope.reply]
-            self._put_in(envelope)
+            if not envelope.reply.cancelled():
+                self._put_in(envelope)
 
     # -- who gave up --------------------------------------------------------------------------
 
@@ -426,6 +430,9 @@ class AllocatorActor:
                 self._undo(session, request, answer)
             return
         reply.cancel()
+        if type(request) is ImportSet and reply in self._tickets:
+            # What it makes is made, and undone then if only the answer would say what it is.
+            return
         ticket = self._tickets.pop(reply, None)
         if ticket is not None:
             del self._waiting[ticket]

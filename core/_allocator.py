@@ -194,10 +194,9 @@ class Allocator:
         handlers.add(AllocSet, sets.alloc_set)
         handlers.add(AdjustSet, sets.adjust_set)
         handlers.add(FreeSet, sets.free_set)
-        moves = MigrationHandlers(tables, notifier, life, parts)
+        moves = self._moves = MigrationHandlers(tables, notifier, life, parts)
         handlers.add(FreezeSet, moves.freeze_set)
         handlers.add(ThawSet, moves.thaw_set)
-        handlers.add(ImportSet, moves.import_set)
         handlers.add(ActivateSet, moves.activate_set)
         handlers.add(Alloc, ioasids.alloc)
         handlers.add(AllocMany, ioasids.alloc_many)
@@ -229,6 +228,7 @@ class Allocator:
         readers.add(FindBySpid, ioasids.find_by_spid)
         readers.add(ListSet, sets.list_set)
         readers.add(ExportSet, moves.export_set)
+        readers.add(ImportSet, self._import_set)
         readers.add(ListGroups, groups.list_groups)
         readers.add(ListSets, inventory.list_sets)
         readers.add(ListHolders, inventory.list_holders)
@@ -295,6 +295,15 @@ class Allocator:
             self._tables.index += 1
         return answer
 
+    def _import_set(self, holder: Holder, request: ImportSet) -> Answer:
+        # As long as it is checked it is none that was carried out.
+        waits = self._moves.check_import(request)
+        if waits is not None:
+            return waits
+        outcome = self._moves.import_set(holder, request)
+        self._tables.index += 1
+        return self._settled(outcome)
+
     def _handle_driver(self, session: int, request: Request) -> Answer:
         if type(session) is not int or session != DRIVER:
             raise SessionEnded(_check.number(session, "session"))
@@ -344,12 +353,14 @@ class Allocator:
     @property
     def has_work(self) -> bool:
         """Whether something is left of a request that is done in parts: ask to `Continue`."""
-        return bool(self._tables.work or self._tables.exports)
+        return bool(self._tables.work or self._tables.exports or self._tables.checks)
 
     def may_change(self, request: Request) -> bool:
         """Tell whether a request may change something, which then has to be kept."""
         if type(request) is FindBySpid:
             return request.get
+        if type(request) is ImportSet:
+            return True
         return type(request) in self._handlers or type(request) in self._of_driver
 
     def concerned(self, session: int, request: Acknowledge | Defer) -> set[tuple[int, int]]:

@@ -14,6 +14,7 @@ from ioasid.core._snapshot import (
     SnapshotFreeing,
     SnapshotGroup,
     SnapshotHolder,
+    SnapshotImporting,
     SnapshotLeaving,
     SnapshotLettingGo,
     SnapshotLookingAgain,
@@ -32,6 +33,7 @@ from ioasid.core._tables import Tables
 from ioasid.core._terms import Data, IoasidRange, ReuseOrder
 from ioasid.core._work import (
     Freeing,
+    Importing,
     Leaving,
     LettingGo,
     LookingAgain,
@@ -104,6 +106,8 @@ def _take_work(item: Work) -> SnapshotWork:
             return SnapshotRelisting(subscription.number, sid, ioasid)
         case Turning(owner, begins, ioasid):
             return SnapshotTurning(owner.sid, begins, ioasid)
+        case Importing(owner, export, ranges, generation):
+            return SnapshotImporting(owner.sid, export, ranges, generation, item.done)
         case _:
             assert_never(item)
 

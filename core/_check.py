@@ -4,6 +4,7 @@
 a mistake in the caller, and the checks are exact so that nothing inside has to doubt a type.
 """
 
+from collections.abc import Iterator
 from typing import Any, Final, NoReturn
 
 from ioasid.core._errors import InvalidArgument
@@ -113,9 +114,13 @@ def order(value: Any) -> ReuseOrder:
 
 def ranges(value: Any, argument: str = "ranges") -> list[tuple[int, int]]:
     """Check ranges of IDs, a tuple of `IoasidRange`, ascending and without overlap."""
+    return [*each_range(value, argument)]
+
+
+def each_range(value: Any, argument: str) -> Iterator[tuple[int, int]]:
+    """Check the same, and yield each when it is found to be right."""
     if type(value) is not tuple:
         refuse(argument, value, "a tuple of IoasidRange")
-    found = []
     end = -1
     for each in value:
         if type(each) is not IoasidRange:
@@ -128,9 +133,8 @@ def ranges(value: Any, argument: str = "ranges") -> list[tuple[int, int]]:
             )
         if last >= INVALID_IOASID:
             refuse(argument, each, "IDs in 0..2^32-2 (2^32-1 is INVALID_IOASID)")
-        found.append((first, last))
+        yield first, last
         end = last
-    return found
 
 
 def queue_size(value: Any) -> int:

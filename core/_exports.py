@@ -1,6 +1,6 @@
 """Exports: what a host is told of a set that comes from another one."""
 
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -35,8 +35,18 @@ class SetExport(Message, frozen=True):
     ioasids: tuple[ExportedIoasid, ...]
 
 
-def check_export(value: Any) -> list[int]:
-    """Check an export, whatever it holds, and return its IDs: `InvalidArgument` names "export"."""
+def check_export(value: Any) -> int:
+    """Check an export, whatever it holds, and return how many IDs it has.
+
+    `InvalidArgument` names "export".
+    """
+    for _ in checking(value):
+        pass
+    return sum(each.last - each.first + 1 for each in value.ranges)
+
+
+def checking(value: Any) -> Iterator[None]:
+    """Check the same, and stop for a moment with each range and ID."""
     if type(value) is not SetExport:
         _check.refuse("export", value, "a SetExport")
     quota = _check.count(value.quota, "export")
@@ -46,24 +56,30 @@ def check_export(value: Any) -> list[int]:
         _check.name(value.token, "export")
     elif value.token is not None:
         _check.refuse("export", value.token, "without a token for a set of TokenType.NULL")
-    ranges = _check.ranges(value.ranges, "export")
-    count = sum(last - first + 1 for first, last in ranges)
+    count = 0
+    for first, last in _check.each_range(value.ranges, "export"):
+        count += last - first + 1
+        yield
     if count > quota:
         _check.refuse("export", count, f"as many IDs as the quota of {quota} at most")
-    ioasids = [ioasid for first, last in ranges for ioasid in range(first, last + 1)]
-    _check_ioasids(value.ioasids, set(ioasids))
-    return ioasids
+    yield from _checking_ioasids(value.ioasids, value.ranges)
 
 
-def _check_ioasids(found: Any, present: set[int]) -> None:
+def _checking_ioasids(found: Any, ranges: tuple[IoasidRange, ...]) -> Iterator[None]:
     if type(found) is not tuple:
         _check.refuse("export", found, "a tuple of ExportedIoasid")
     spids = set()
+    ioasid, place = -1, 0
     for each in found:
         if type(each) is not ExportedIoasid:
             _check.refuse("export", each, "a tuple of ExportedIoasid")
-        if _check.ioasid(each.ioasid, "export") not in present:
-            _check.refuse("export", each.ioasid, "an ID of its ranges")
+        if _check.ioasid(each.ioasid, "export") <= ioasid:
+            _check.refuse("export", each, "ascending IDs")
+        ioasid = each.ioasid
+        while place < len(ranges) and ranges[place].last < ioasid:
+            place += 1
+        if place == len(ranges) or ioasid < ranges[place].first:
+            _check.refuse("export", ioasid, "an ID of its ranges")
         if each.spid is not None:
             if _check.ioasid(each.spid, "export") in spids:
                 _check.refuse("export", each.spid, "spids that are all different")
@@ -72,5 +88,4 @@ def _check_ioasids(found: Any, present: set[int]) -> None:
             _check.data(each.data, "export")
         elif each.spid is None:
             _check.refuse("export", each, "a spid or data with every ID that is named")
-    if any(one.ioasid >= other.ioasid for one, other in pairwise(found)):
-        _check.refuse("export", found, "ascending IDs")
+        yield

@@ -28,7 +28,8 @@ def turn(tables: Tables, owner: IoasidSet, *, begins: bool) -> Turning:
         return item
     give_up(tables, owner)
     item = tables.turnings[owner.sid] = Turning(owner, begins)
-    tables.begun.append(item)
+    # What is still being made is made before anything of it begins.
+    (tables.work if owner.sid in tables.imports else tables.begun).append(item)
     return item
 
 

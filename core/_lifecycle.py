@@ -147,10 +147,10 @@ class LifeCycle:
                     record.owner.records.pop(ioasid, None)
                 if record.owner.running is not None:
                     follow(tables, self._notifier, record)
-                if tables.relistings:
-                    relist(tables, record.owner, ioasid, ioasid)
                 if tables.exports:
                     spoil(tables, record.owner, ioasid)
+                if tables.relistings:
+                    relist(tables, record.owner, ioasid, ioasid)
             if tables.changes is not None:
                 tables.changes.ioasids.update(unsettled)
         returning, tables.returning = tables.returning, []

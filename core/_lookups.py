@@ -6,21 +6,25 @@ unbound meanwhile spoils its word, which is looked at again, so an export is as 
 """
 
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 from ioasid.core._effects import AskAgain, Complete
-from ioasid.core._exports import ExportedIoasid, SetExport
+from ioasid.core._errors import IoasidError
+from ioasid.core._exports import ExportedIoasid, SetExport, check_export, checking
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._resyncs import recorded
 from ioasid.core._space import MASK, SHIFT, WORD_COST, runs
 from ioasid.core._tables import Tables
 from ioasid.core._terms import IoasidRange
-from ioasid.core._work import Exporting, Freeing
+from ioasid.core._work import Checking, Exporting, Freeing
 
 __all__: list[str] = []
 
 EVERYTHING: Final = 2**63
 """A part that leaves nothing."""
+
+KNOWN: Final = 8
+"""So many exports are known to be checked: whoever waited for that asks again at once."""
 
 
 def export(tables: Tables, owner: IoasidSet) -> SetExport | Exporting:
@@ -63,6 +67,52 @@ def export_some(tables: Tables) -> None:
                 found = _made(item)
                 tables.outbox += (Complete(each, found) for each in item.tickets)
             return
+
+
+def check(tables: Tables, given: Any) -> Checking | None:
+    """Check an export, or return what does if that takes long. Raises `InvalidArgument`.
+
+    Whoever waits for that asks again afterwards, and there is nothing left to check.
+    """
+    if (
+        type(given) is not SetExport
+        or type(given.ranges) is not tuple
+        or type(given.ioasids) is not tuple
+        or len(given.ranges) + len(given.ioasids) <= tables.part
+    ):
+        check_export(given)
+        return None
+    for place, (known, error) in enumerate(tables.checked):
+        if known is given or known == given:
+            del tables.checked[place]
+            if error is not None:
+                raise error
+            return None
+    for item in tables.checks:
+        if item.export is given:
+            return item
+    item = Checking(given, checking(given))
+    tables.checks.append(item)
+    return item
+
+
+def check_some(tables: Tables) -> None:
+    """Do a part of the oldest check, and let who waits for it ask again if that was the last."""
+    item = tables.checks[0]
+    error: IoasidError | None = None
+    more = bool(item.tickets)
+    try:
+        for _ in range(tables.part if more else 0):
+            if next(item.steps, EVERYTHING) == EVERYTHING:
+                more = False
+                break
+    except IoasidError as raised:
+        more, error = False, raised.with_traceback(None)
+    if not more:
+        del tables.checks[0]
+        if item.tickets:
+            tables.checked = [(item.export, error), *tables.checked[: KNOWN - 1]]
+            tables.outbox += map(AskAgain, item.tickets)
 
 
 def _is_freed(tables: Tables, owner: IoasidSet) -> bool:

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ioasid.core import _check
-from ioasid.core._answers import Answer, Imported, Waiting
+from ioasid.core._answers import Answer, Waiting
 from ioasid.core._budget import affordable
 from ioasid.core._errors import (
     RangeFull,
@@ -24,18 +24,16 @@ from ioasid.core._errors import (
     TokenInUse,
     WouldDeadlock,
 )
-from ioasid.core._exports import check_export
 from ioasid.core._freezes import call_off, running, turn, turned
 from ioasid.core._handlers import DONE, Handlers, Outcome
 from ioasid.core._holders import Holder
+from ioasid.core._imports import begin, imported
 from ioasid.core._ioasid_sets import IoasidSet
-from ioasid.core._lookups import end_export, export
+from ioasid.core._lookups import check, end_export, export
 from ioasid.core._requests import ActivateSet, ExportSet, FreezeSet, ImportSet, ThawSet
 from ioasid.core._routes import DEVICE_TIER
 from ioasid.core._set_handlers import add_set
-from ioasid.core._space import words
 from ioasid.core._terms import (
-    ALLOC,
     SET_FREE_PENDING,
     UNBIND,
     EventKind,
@@ -131,17 +129,24 @@ class MigrationHandlers(Handlers):
 
     # -- the target ---------------------------------------------------------------------------
 
-    def import_set(self, _: Holder, request: ImportSet) -> Answer:
+    def check_import(self, request: ImportSet) -> Answer | None:
+        """Check what is to be imported; `Waiting` if that takes long, and is to be asked again."""
+        item = check(self._tables, request.export)
+        if item is None:
+            return None
+        item.tickets.append(self._tables.new_ticket())
+        return Waiting(item.tickets[-1])
+
+    def import_set(self, _: Holder, request: ImportSet) -> Outcome:
         """Make a set of what was exported, with IDs of this host, all or none."""
-        tables = self._tables
-        given, ioasids = request.export, check_export(request.export)
+        tables, given = self._tables, request.export
         last = tables.capacity - 1
         low, high = self._range(request.min, last if request.max is None else request.max)
         group = self._group_or_none(request.group, "group")
         if given.token is not None and given.token in tables.tokens:
             raise TokenInUse(given.token, tables.tokens[given.token])
         affordable(tables, group, given.quota)
-        count = len(ioasids)
+        count = sum(each.last - each.first + 1 for each in given.ranges)
         ranges = tables.space.next_ranges(count, low, high) if count else []
         if ranges is None:
             raise RangeFull(low, high, count)
@@ -149,25 +154,10 @@ class MigrationHandlers(Handlers):
             tables, given.token, given.token_type, given.quota, group, state=SetState.INCOMING
         )
         generation = tables.generation = tables.generation + bool(count)
-        for number, gained in words(ranges):
-            tables.space.take_word(number, gained, owner, generation)
-        taken = [ioasid for first, end in ranges for ioasid in range(first, end + 1)]
-        if tables.changes is not None:
-            for first, end in ranges:
-                tables.changes.take(owner.sid, first, end)
-        here = dict(zip(ioasids, taken, strict=True))
-        for each in given.ioasids:
-            record = owner.record(here[each.ioasid])
-            record.spid, record.data = each.spid, each.data
-            owner.with_data += each.data is not None
-            if each.spid is not None:
-                owner.spids[each.spid] = record.ioasid
-            self._note_ioasid(owner, record.ioasid)
-        for ioasid in taken:
-            present = owner.records.get(ioasid)
-            data = None if present is None else present.data
-            self._notifier.tell_all(owner, ALLOC, ioasid, generation, None, data)
-        return Imported(owner.sid, tuple(IoasidRange(*each) for each in ranges), generation)
+        here = tuple(IoasidRange(*each) for each in ranges)
+        item = begin(tables, owner, given, here, generation)
+        tables.begun.append(item)
+        return partial(imported, tables, item)
 
     def activate_set(self, _: Holder, request: ActivateSet) -> Outcome:
         """Begin every binding of a set that came from elsewhere."""

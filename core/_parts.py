@@ -11,11 +11,12 @@ from ioasid.core._effects import AskAgain, Complete
 from ioasid.core._freezes import answer_as, end_turning, turn_some
 from ioasid.core._grants import drop_grant
 from ioasid.core._holders import Holder
+from ioasid.core._imports import end_import, import_some
 from ioasid.core._ioasid_records import Record, Waiter
 from ioasid.core._lifecycle import LifeCycle
-from ioasid.core._lookups import EVERYTHING, export_some
+from ioasid.core._lookups import EVERYTHING, check_some, export_some
 from ioasid.core._notifier import Notifier
-from ioasid.core._requests import ExportSet, Free, FreeMany, FreeSet, FreezeSet, Request
+from ioasid.core._requests import ExportSet, Free, FreeMany, FreeSet, FreezeSet, ImportSet, Request
 from ioasid.core._resyncs import list_some
 from ioasid.core._routes import NOBODY
 from ioasid.core._space import SHIFT, WORD_COST, ones
@@ -23,6 +24,7 @@ from ioasid.core._tables import Tables
 from ioasid.core._terms import FREE, RECLAIM
 from ioasid.core._work import (
     Freeing,
+    Importing,
     Leaving,
     LettingGo,
     LookingAgain,
@@ -71,6 +73,8 @@ class Parts:
         tables = self._tables
         if tables.exports:
             export_some(tables)
+        if tables.checks:
+            check_some(tables)
         if not tables.work or not self._is_done(tables.work[0]):
             return
         item = tables.work.pop(0)
@@ -80,6 +84,8 @@ class Parts:
             self._life.end_freeing(item)
         elif isinstance(item, Turning):
             end_turning(tables, item)
+        elif isinstance(item, Importing):
+            end_import(tables, item)
 
     def hurry(self, holder: Holder) -> None:
         """Do at once all that is left of what lets a holder go."""
@@ -112,8 +118,13 @@ class Parts:
                 owner = tables.space.owner(request.ioasid)
                 record = None if owner is None else owner.records.get(int(request.ioasid))
                 self._life.wait_as(ticket, _pending(() if record is None else (record,)))
-            elif isinstance(request, ExportSet):
-                tables.outbox.append(AskAgain(ticket))
+            elif isinstance(request, ExportSet | ImportSet):
+                # A set that is being made already is known by what it is made of.
+                making = [each for each in tables.imports.values() if _makes(each, request)]
+                if making:
+                    making[0].tickets.append(ticket)
+                else:
+                    tables.outbox.append(AskAgain(ticket))
             else:
                 tables.resumed[ticket] = request
 
@@ -176,16 +187,18 @@ class Parts:
         """Forget a request that waits; what it asked for is done."""
         self._life.abandon(ticket)
         self._tables.resumed.pop(ticket, None)
-        for found in self._tables.exports.values():
-            if ticket in found.tickets:
-                found.tickets.remove(ticket)
+        waits = [each.tickets for each in self._tables.exports.values()]
+        waits += [each.tickets for each in self._tables.checks]
+        for tickets in waits:
+            if ticket in tickets:
+                tickets.remove(ticket)
         for item in self._tables.work:
             if isinstance(item, Freeing):
                 if item.waiter is not None and item.waiter.ticket == ticket:
                     item.waiter = None
                 if item.ticket == ticket:
                     item.ticket = None
-            elif isinstance(item, Leaving | Turning) and ticket in item.tickets:
+            elif isinstance(item, Leaving | Turning | Importing) and ticket in item.tickets:
                 item.tickets.remove(ticket)
             elif isinstance(item, Turning) and ticket in item.waits:
                 item.waits.remove(ticket)
@@ -208,12 +221,14 @@ class Parts:
                 return list_some(self._tables, item, left)
             case Turning():
                 return turn_some(self._tables, self._notifier, item, left)
+            case Importing():
+                return import_some(self._tables, self._notifier, item, left)
             case _:
                 assert_never(item)
 
     def _is_done(self, item: Work) -> bool:
         match item:
-            case Freeing() | Leaving() | Relisting() | Turning():
+            case Freeing() | Leaving() | Relisting() | Turning() | Importing():
                 return item.finished
             case LettingGo(subscription):
                 ended = subscription.leaving and subscription.number in self._tables.subscriptions
@@ -317,6 +332,10 @@ class Parts:
             left -= WORD_COST
         item.word = None
         return left
+
+
+def _makes(item: Importing, request: ExportSet | ImportSet) -> bool:
+    return isinstance(request, ImportSet) and not item.tickets and item.export == request.export
 
 
 def _pending(records: Iterable[Record]) -> list[Record]:

@@ -12,10 +12,12 @@ from ioasid.core._capture import capture
 from ioasid.core._consistency import refuse_contradictions, require, require_past, settle
 from ioasid.core._errors import IoasidError, MalformedMessage
 from ioasid.core._events import Event
+from ioasid.core._exports import check_export
 from ioasid.core._freezes import find_running
 from ioasid.core._generations import unpack
 from ioasid.core._groups import Group
 from ioasid.core._holders import Crowd, Holder, joined
+from ioasid.core._imports import go_on_from, still_withheld
 from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._notifier import Notifier
@@ -28,6 +30,7 @@ from ioasid.core._snapshot import (
     SnapshotFreeing,
     SnapshotGroup,
     SnapshotHolder,
+    SnapshotImporting,
     SnapshotLeaving,
     SnapshotLettingGo,
     SnapshotLookingAgain,
@@ -55,6 +58,7 @@ from ioasid.core._terms import (
 )
 from ioasid.core._work import (
     Freeing,
+    Importing,
     Leaving,
     LettingGo,
     LookingAgain,
@@ -195,9 +199,35 @@ class _Restorer:
                 owner = tables.sets[sid]
                 item = Turning(owner, begins, _check.number(ioasid, "ioasid"), fresh=False)
                 tables.turnings[sid] = item
+            case SnapshotImporting():
+                item = self._import(given)
             case _:
                 assert_never(given)
         tables.work.append(item)
+
+    def _import(self, given: SnapshotImporting) -> Importing:
+        tables = self.tables
+        owner = tables.sets[given.sid]
+        require(given.sid not in tables.imports, "a set that is made twice")
+        require(owner.state in (SetState.INCOMING, SetState.FROZEN), "a set that was made")
+        count = check_export(given.export)
+        require(0 <= given.done < count, "as many IDs as nothing is made of")
+        require(0 < given.generation <= tables.generation, "a life of the future")
+        ranges = _check.ranges(given.ranges)
+        require(count == sum(last - first + 1 for first, last in ranges), "IDs made of nothing")
+        require(ranges[-1][1] < tables.capacity, _BEYOND)
+        item = Importing(owner, given.export, given.ranges, given.generation, count)
+        go_on_from(item, given.done)
+        withheld = still_withheld(item)
+        coming = sum(last - first + 1 for first, last in withheld)
+        require(owner.allocated + coming <= owner.quota, "more IDs than quota")
+        for first, last in withheld:
+            require(tables.space.lowest_taken(first, last) is None, "an ID twice")
+            tables.space.withhold(first, last)
+        spids = {each.spid for each in given.export.ioasids[item.named :]}
+        require(not spids & owner.spids.keys(), "a spid twice")
+        tables.imports[given.sid] = item
+        return item
 
     def _relist(self, subscription: Subscription, sid: int, ioasid: int) -> Relisting:
         tables, number = self.tables, subscription.number

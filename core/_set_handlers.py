@@ -18,6 +18,7 @@ from ioasid.core._freezes import give_up
 from ioasid.core._groups import Group
 from ioasid.core._handlers import Handlers, Outcome, capacity_record
 from ioasid.core._holders import Holder
+from ioasid.core._imports import cut_short
 from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._lifecycle import state_of
@@ -126,6 +127,7 @@ class SetHandlers(Handlers):
         owner = self._set(request.sid)
         if wait:
             self._life.check_wait_all(holder, owner)
+        cut_short(tables, owner)
         if destroy and owner.state is not SetState.FREE_PENDING:
             owner.state = SetState.FREE_PENDING
             tables.sets_free_pending += 1

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from msgspec import Struct
 
 from ioasid.core._events import Event
+from ioasid.core._exports import SetExport
 from ioasid.core._terms import (
     Data,
     EventKind,
@@ -30,6 +31,7 @@ __all__ = [
     "SnapshotFreeing",
     "SnapshotGroup",
     "SnapshotHolder",
+    "SnapshotImporting",
     "SnapshotLeaving",
     "SnapshotLettingGo",
     "SnapshotLookingAgain",
@@ -230,6 +232,16 @@ class SnapshotTurning(_Part, frozen=True, tag="Turning"):
     ioasid: int
 
 
+class SnapshotImporting(_Part, frozen=True, tag="Importing"):
+    """A set that is made of an export: how many of its IDs, in these ranges, there were."""
+
+    sid: int
+    export: SetExport
+    ranges: tuple[IoasidRange, ...]
+    generation: int
+    done: int
+
+
 SnapshotWork: TypeAlias = (
     SnapshotFreeing
     | SnapshotLettingGo
@@ -237,6 +249,7 @@ SnapshotWork: TypeAlias = (
     | SnapshotLookingAgain
     | SnapshotRelisting
     | SnapshotTurning
+    | SnapshotImporting
 )
 """What is left to do of a request that is done in parts."""
 

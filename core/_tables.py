@@ -6,6 +6,8 @@ from attrs import define, field
 
 from ioasid.core._changes import ChangeLog
 from ioasid.core._effects import Effect
+from ioasid.core._errors import IoasidError
+from ioasid.core._exports import SetExport
 from ioasid.core._groups import Group
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Record, Waiter
@@ -16,7 +18,7 @@ from ioasid.core._snapshot import PART
 from ioasid.core._space import IdSpace
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._terms import Message
-from ioasid.core._work import Exporting, Relisting, Turning, Work
+from ioasid.core._work import Checking, Exporting, Importing, Relisting, Turning, Work
 
 __all__: list[str] = []
 
@@ -88,6 +90,12 @@ class Tables:
     """What the present request began, of which no part is done yet."""
     exports: dict[int, Exporting] = field(factory=dict)
     """What is looked up in parts beside the work, by set; the oldest first."""
+    checks: list[Checking] = field(factory=list)
+    """Exports that are checked beside the work, before they are imported; the oldest first."""
+    checked: list[tuple[SetExport, IoasidError | None]] = field(factory=list)
+    """The last ones that were, each with what is wrong with it."""
+    imports: dict[int, Importing] = field(factory=dict)
+    """The sets that are being made, by number."""
     resumed: dict[int, Message] = field(factory=dict)
     """Requests of before that wait until no work is left, by ticket."""
     changes: ChangeLog | None = None

@@ -6,14 +6,14 @@ part by part, the oldest piece first. Between two parts the state is one that sm
 have left, so everything else goes on as ever. (docs/explanation.md, Parts)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from attrs import define, field
 
 from ioasid.core._answers import Answer
 from ioasid.core._events import LiveIoasid, LiveRange
-from ioasid.core._exports import ExportedIoasid
+from ioasid.core._exports import ExportedIoasid, SetExport
 from ioasid.core._holders import Holder
 from ioasid.core._ioasid_records import Waiter
 from ioasid.core._ioasid_sets import IoasidSet
@@ -110,6 +110,53 @@ class Turning:
 
 
 @define(eq=False)
+class Importing:
+    """A set that is made of an export: its IDs, which are withheld for it until their turn comes.
+
+    Both the IDs of the source and those of this host ascend, and each is made of the one that is at
+    the same place.
+    """
+
+    owner: IoasidSet
+    export: SetExport
+    ranges: tuple[IoasidRange, ...]
+    """All of its IDs here."""
+    generation: int
+    count: int
+    """How many they are."""
+    done: int = 0
+    """How many of them there were."""
+    target: tuple[int, int] = (0, 0)
+    """Where it goes on in `ranges`: which one, and what was done of that."""
+    source: tuple[int, int] = (0, 0)
+    """The same in those of the export."""
+    named: int = 0
+    """How many of the IDs that the export says something of are done."""
+    tickets: list[int] = field(factory=list)
+    """Who waits for it."""
+    fresh: bool = True
+    """Whether no part of it is done."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its IDs are there."""
+        return self.done == self.count
+
+
+@define(eq=False)
+class Checking:
+    """An export that somebody wants to import, which is checked before anything else happens.
+
+    It changes nothing, so it is in no snapshot.
+    """
+
+    export: SetExport
+    steps: Iterator[None]
+    tickets: list[int] = field(factory=list)
+    """Who waits for it."""
+
+
+@define(eq=False)
 class Exporting:
     """What the next host of a frozen set has to know of it, found out word by word.
 
@@ -128,4 +175,4 @@ class Exporting:
     """By word."""
 
 
-Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting | Turning
+Work: TypeAlias = Freeing | LettingGo | Leaving | LookingAgain | Relisting | Turning | Importing

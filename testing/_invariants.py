@@ -25,6 +25,7 @@ from itertools import pairwise
 from ioasid.core import MAX_GROUP_DEPTH, MAX_IN_FLIGHT, Allocator, LiveIoasid, SetState, Snapshot
 from ioasid.core._events import every
 from ioasid.core._holders import how_often
+from ioasid.core._imports import still_withheld
 from ioasid.core._ioasid_records import Record
 from ioasid.core._resyncs import missed_ends, visible
 from ioasid.core._space import FULL
@@ -81,7 +82,9 @@ def quotas_and_capacity_add_up(tables: Tables) -> None:
     assert tables.capacity == tables.available + tables.reserved + numbers + below[None]
     assert tables.available >= 0
     assert tables.reserved >= 0
-    assert below[None] + tables.reserved <= tables.capacity - withheld(tables)
+    # What is withheld for sets that are being made is a part of their quotas.
+    withheld_for_all = withheld(tables) - coming(tables)
+    assert below[None] + tables.reserved <= tables.capacity - withheld_for_all
 
 
 @invariant(2)
@@ -103,7 +106,15 @@ def every_id_is_in_one_set_or_the_pool(tables: Tables) -> None:
         assert tables.space.owner(first) is None
         assert tables.space.owner(last) is None
         assert tables.space.lowest_free(first, last) is None
-    assert withheld(tables) == tables.reserved_numbers.count
+    assert withheld(tables) == tables.reserved_numbers.count + coming(tables)
+    for sid, item in tables.imports.items():
+        owner = tables.sets[sid]
+        assert item in tables.work
+        assert owner is item.owner
+        assert owner.state in (SetState.INCOMING, SetState.FROZEN)
+        assert owner.allocated + item.count - item.done <= owner.quota
+        for first, last in still_withheld(item):
+            assert all(tables.space.owner(each) is None for each in range(first, last + 1))
 
 
 @invariant(3)
@@ -381,6 +392,7 @@ def nothing_leaks(allocator: Allocator) -> None:
         "chained": tables.chained,
         "crowded": tables.crowded,
         "turnings": tables.turnings,
+        "imports": tables.imports,
         "unsettled": tables.unsettled,
         "waiters": tables.waiters,
         "lagging": tables.lagging,
@@ -418,6 +430,11 @@ def withheld(tables: Tables) -> int:
     # Of a word that is withheld as a whole there is only the mark.
     full = sum(marks.bit_count() for marks in space._full_words.values()) - words.count(FULL)
     return sum(word.bit_count() for word in words) + 1024 * full - space.live
+
+
+def coming(tables: Tables) -> int:
+    """How many IDs are withheld for sets that are being made."""
+    return sum(item.count - item.done for item in tables.imports.values())
 
 
 def is_live(tables: Tables, record: Record) -> bool:

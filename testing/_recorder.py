@@ -298,8 +298,14 @@ class Record:
             case (ImportSet(), Imported(sid, ranges, generation)):
                 numbers_are_never_used_again(self, sid, generation if ranges else None)
                 self._began(sid, generation, named_in(answer))
+            case (ImportSet(), Waiting()):
+                for each in self.allocator._tables.imports.values():
+                    if each.owner.sid >= self.sids:
+                        numbers_are_never_used_again(self, each.owner.sid, each.generation)
+                self._made()
             case (ThawSet() | ActivateSet() | Continue(), _):
                 self._begun(seq)
+                self._made()
             case (FreezeSet(sid), Waiting(ticket)):
                 self.freezing[ticket] = sid
             case (FreezeSet(), Frozen(sid, stopped)):
@@ -335,6 +341,12 @@ class Record:
         self.suspended.discard(name)
         for held in [held for held in self.references if held[0] == name]:
             del self.references[held]
+
+    def _made(self) -> None:
+        # The IDs of sets that are imported, as their turn comes.
+        for ioasid, (sid, generation, _) in live_ids(self.allocator).items():
+            if ioasid not in self.lives:
+                self._began(sid, generation, [ioasid])
 
     def _begun(self, seq: int) -> None:
         # The bindings of sets that are thawed or activated.

@@ -18,6 +18,7 @@ import pytest
 from anyio.abc import TaskStatus
 from anyio.lowlevel import checkpoint
 from attrs import define
+from msgspec.structs import replace
 
 from ioasid.actors import (
     AlreadyProgrammed,
@@ -43,19 +44,26 @@ from ioasid.core import (
     AllocSet,
     Event,
     EventKind,
+    ExportedIoasid,
     Find,
     FindBySpid,
     Free,
     FreeMany,
     FreeSet,
     Get,
+    Imported,
+    InvalidArgument,
     IoasidError,
+    IoasidRange,
     Priority,
     Put,
     Refused,
     Resync,
+    SetExport,
+    SetNotFrozen,
     Statistics,
     Subscribed,
+    TokenType,
     UnknownIoasid,
 )
 from tests.actors.hosts import (
@@ -489,6 +497,79 @@ async def test_an_alloc_cancelled_at_every_await(cancel: Cancel) -> None:
             break
     assert (False, 1) in outcomes
     assert 2 == len(outcomes)
+
+
+@pytest.mark.parametrize("turns", [*range(1, 17), 200])
+async def test_an_import_in_parts_that_is_given_up_leaves_nothing(turns: int) -> None:
+    """While it is checked or made, whose set nobody else would know of: there is none then."""
+    count = 8000
+    answers: list[Imported] = []
+    ioasids = tuple(ExportedIoasid(each, each, None) for each in range(1, count + 1))
+    export = SetExport(None, TokenType.NULL, count, (IoasidRange(1, count),), ioasids)
+    async with open_allocator() as host:
+
+        async def make() -> None:
+            answers.append(await host.import_set(export))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(make)
+            for _ in range(turns):
+                await checkpoint()
+            tasks.cancel_scope.cancel()
+        await settle()
+        assert len(answers) == (await host.statistics()).sets
+        for each in answers:
+            await host.free_set(each.sid)
+        made = await host.import_set(export)
+        assert (IoasidRange(1, count),) == made.ranges
+    assert (turns == 200) == bool(answers)
+
+
+async def test_a_move_in_parts() -> None:
+    """Whoever asks learns nothing of the parts, and what is wrong refuses as ever."""
+    count = 2500
+    async with open_allocator() as host:
+        owner = await host.alloc_set("vm-1", count)
+        await host.alloc_many(owner.sid, count)
+        for ioasid in range(1, count + 1):
+            await host.attach_spid(ioasid, ioasid)
+        assert await host.freeze_set(owner.sid)
+        export = await host.export_set(owner.sid)
+        assert count == len(export.ioasids)
+        await host.thaw_set(owner.sid)
+        assert 1 == await host.find_by_spid(owner.sid, 1, get=True)
+        await host.put(1)
+        await host.free_set(owner.sid)
+        twice = ExportedIoasid(count, 1, None)
+        with pytest.raises(InvalidArgument):
+            await host.import_set(replace(export, ioasids=(*export.ioasids[:-1], twice)))
+        assert 0 == (await host.statistics()).sets
+        made = await host.import_set(export)
+        await host.activate_set(made.sid)
+        assert count == await host.find_by_spid(made.sid, count)
+
+
+async def test_an_export_of_a_set_that_is_thawed_meanwhile() -> None:
+    """It is refused: what was looked up is not what moves."""
+    count = 2500
+    async with open_allocator() as host:
+        owner = await host.alloc_set("vm-1", count)
+        await host.alloc_many(owner.sid, count)
+        for ioasid in range(1, count + 1):
+            await host.attach_spid(ioasid, ioasid)
+        assert await host.freeze_set(owner.sid)
+        refused: list[SetNotFrozen] = []
+
+        async def export() -> None:
+            with pytest.raises(SetNotFrozen) as caught:
+                await host.export_set(owner.sid)
+            refused.append(caught.value)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(export)
+            await checkpoint()
+            await host.thaw_set(owner.sid)
+        assert [owner.sid] == [each.sid for each in refused]
 
 
 async def test_asyncio_cancels_a_session_just_opened(anyio_backend_name: str) -> None:

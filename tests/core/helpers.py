@@ -13,6 +13,7 @@ from ioasid.core import (
     Allocator,
     AllocSet,
     Answer,
+    AskAgain,
     AttachSpid,
     Complete,
     Continue,
@@ -94,6 +95,8 @@ class Driver:
             assert Done() == self.core.handle(0, Continue())
             self.collect()
         if isinstance(answer, Waiting):
+            if AskAgain(answer.ticket) in self.effects:
+                return self.late(request, by)
             (answer,) = (each for ticket, each in self.completed() if ticket == answer.ticket)
         return answer
 

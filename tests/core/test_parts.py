@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
 from ioasid.core import (
     Abandon,
@@ -25,6 +26,7 @@ from ioasid.core import (
     DetachSpid,
     Done,
     Effect,
+    Event,
     EventKind,
     Evict,
     Explain,
@@ -32,6 +34,7 @@ from ioasid.core import (
     ExportSet,
     Find,
     FindBySpid,
+    FindSet,
     Free,
     FreeMany,
     FreeSet,
@@ -40,34 +43,43 @@ from ioasid.core import (
     Get,
     Imported,
     ImportSet,
+    InvalidArgument,
     IoasidError,
     IoasidRange,
     IoasidRecord,
     IoasidState,
     Listing,
     ListSet,
+    MalformedMessage,
     Notify,
     OpenSession,
     Place,
     Priority,
     Put,
+    RangeTaken,
     Released,
     Request,
+    ReserveRange,
     SessionEnded,
     SessionOpened,
     SetExport,
     SetFreePending,
     SetFrozen,
     SetNotFrozen,
+    SetRecord,
+    SetState,
+    SnapshotImporting,
     Statistics,
     Subscribe,
     Subscribed,
     SuspendSession,
     TakeStatistics,
     ThawSet,
+    TokenInUse,
     TokenType,
     TooManyEvents,
     UnknownHolder,
+    UnknownIoasid,
     UnknownSubscription,
     Unsubscribe,
     Waiting,
@@ -640,6 +652,175 @@ def test_nobody_waits_for_an_export(driver: Driver) -> None:
     assert not driver.core.has_work
 
 
+# -- importing --------------------------------------------------------------------------------
+
+
+def an_export(driver: Driver) -> SetExport:
+    """What the set is to its next host; it is gone here."""
+    for ioasid in IOASIDS[::2]:
+        driver.bind(ioasid, ioasid - 900)
+    for ioasid in IOASIDS[::3]:
+        driver.ask(AttachData(ioasid, ioasid))
+    driver.ask(Free(IOASIDS[5]))
+    driver.late(FreezeSet(0))
+    export = expect(SetExport, driver.late(ExportSet(0)))
+    driver.late(FreeSet(0))
+    assert 0 == driver.figures().sets
+    return export
+
+
+def begin_import(driver: Driver, export: SetExport, low: int = 1) -> int:
+    """Ask for the import of a set, and again when it is checked; returns the ticket."""
+    before = state(driver.core)
+    checking = expect(Waiting, driver.ask(ImportSet(export, min=low))).ticket
+    while AskAgain(checking) not in driver.effects:
+        assert before == state(driver.core)
+        go_on(driver)
+    return expect(Waiting, driver.ask(ImportSet(export, min=low))).ticket
+
+
+def test_a_set_is_imported_in_parts(driver: Driver) -> None:
+    """Lowest IDs first, each as it is to be; nobody else is given the others, and none runs."""
+    export = an_export(driver)
+    other = driver.set("vm-2", 64)
+    driver.ask(AllocMany(other, 3, 1010))
+    log = driver.subscribe("log", token="vm-1", queue_size=1000)
+    ticket = begin_import(driver, export, 1000)
+    sid, count = other + 1, COUNT - 1
+    record = expect(SetRecord, driver.ask(FindSet("vm-1")))
+    assert (SetState.INCOMING, 4000) == (record.state, record.quota)
+    assert 0 < record.allocated < count // 2
+    above = expect(Allocated, driver.ask(Alloc(other, 1000))).ioasid
+    assert [*range(1000, 1010), *range(1013, 1066)][-1] + 1 == above
+    driver.refused(UnknownIoasid, Find(1065), ioasid=1065)
+    driver.refused(RangeTaken, ReserveRange(1065, 1065), low=1065, high=1065)
+    driver.refused(SetFrozen, Alloc(sid), sid=sid, state="INCOMING")
+    driver.refused(TokenInUse, AllocSet("vm-1", 2), token="vm-1", sid=sid)
+    driver.ask(Free(1000))
+    driver.subscribe("late", sid=sid, replay=True, queue_size=1000)
+    assert 3 < finish(driver) < COUNT
+    ranges = IoasidRange(1000, 1009), IoasidRange(1013, 1065)
+    found = expect(Imported, dict(driver.completed())[ticket])
+    assert (sid, ranges) == (found.sid, found.ranges)
+    here = dict(zip(every(export.ranges), every(ranges), strict=True))
+    shown = [each for each in driver.shown(log) if each != ("RECLAIM", 1000)]
+    assert [("ALLOC", each) for each in here.values()] == [
+        each for each in shown if each[0] == "ALLOC"
+    ]
+    driver.late(ActivateSet(sid))
+    for each in export.ioasids[1:]:
+        record_ = driver.find(here[each.ioasid])
+        assert (each.spid, each.data) == (record_.spid, record_.data)
+    told = {each.ioasid: each.data for each in driver.messages(log) if isinstance(each, Event)}
+    assert all(told[here[each.ioasid]] == each.data for each in export.ioasids[1:])
+
+
+def test_what_is_wrong_with_an_import_is_found_in_parts(driver: Driver) -> None:
+    """It is refused as a whole, when it is asked for again: nothing has changed."""
+    export = an_export(driver)
+    last = export.ioasids[-1]
+    for wrong in (
+        replace(last, spid=export.ioasids[0].spid),
+        replace(last, ioasid=IOASIDS[5]),
+        replace(last, ioasid=export.ioasids[-2].ioasid),
+        replace(last, spid=-1),
+        replace(last, data="x" * 4097),
+    ):
+        request = ImportSet(replace(export, ioasids=(*export.ioasids[:-1], wrong)))
+        checking = expect(Waiting, driver.ask(request)).ticket
+        assert 3 < finish(driver)
+        assert AskAgain(checking) == driver.effects[-1]
+        driver.refused(InvalidArgument, request, argument="export")
+    driver.late(ImportSet(export))
+    checking = expect(Waiting, driver.ask(ImportSet(export))).ticket
+    finish(driver)
+    driver.refused(TokenInUse, ImportSet(export), token="vm-1", sid=1)
+
+
+def test_a_check_that_nobody_waits_for_ends(driver: Driver) -> None:
+    """Who gives up while an export is checked leaves nothing."""
+    export = an_export(driver)
+    before = state(driver.core)
+    ticket = expect(Waiting, driver.ask(ImportSet(export))).ticket
+    driver.core.handle(0, Abandon(ticket))
+    go_on(driver)
+    assert not driver.core.has_work
+    assert before == state(driver.core)
+
+
+@pytest.mark.parametrize("destroy", [True, False])
+def test_a_set_that_is_freed_while_it_is_imported(driver: Driver, destroy: bool) -> None:
+    """It gets no more IDs, and what was withheld for it can be had."""
+    export = an_export(driver)
+    ticket = begin_import(driver, export, 1000)
+    made = expect(SetRecord, driver.ask(FindSet("vm-1"))).allocated
+    assert 0 < made < COUNT // 2
+    driver.late(FreeSet(1, destroy))
+    found = expect(Imported, dict(driver.completed())[ticket])
+    assert (IoasidRange(1000, 1000 + made - 1),) == found.ranges
+    assert destroy == (0 == driver.figures().sets)
+    other = driver.set("vm-2", 64)
+    assert 1000 == expect(Allocated, driver.ask(Alloc(other, 1000))).ioasid
+
+
+@pytest.mark.parametrize("freeze_it", [True, False])
+def test_an_activation_waits_for_the_import(driver: Driver, freeze_it: bool) -> None:
+    """All IDs are there before the first is bound, and before the set is frozen again."""
+    export = an_export(driver)
+    expected = {each.spid for each in export.ioasids if each.spid is not None}
+    importing = begin_import(driver, export)
+    activating = expect(Waiting, driver.ask(ActivateSet(1))).ticket
+    if freeze_it:
+        expect(Waiting, driver.ask(FreezeSet(1)))
+        driver.refused(SetNotFrozen, ExportSet(1), sid=1)
+    finish(driver)
+    order = [each for each, _ in driver.completed()]
+    assert freeze_it == (order.index(activating) < order.index(importing))
+    if freeze_it:
+        assert expected <= {
+            each.spid for each in expect(SetExport, driver.late(ExportSet(1))).ioasids
+        }
+    else:
+        listing = expect(Listing, driver.ask(ListSet(1)))
+        assert expected == {each.spid for each in listing} - {None}
+
+
+def test_an_import_is_decided_again(driver: Driver) -> None:
+    """What is being made is gone on with, and what was only checked is asked for again."""
+    export = an_export(driver)
+    checking = expect(Waiting, driver.ask(ImportSet(export))).ticket
+    fall_back(driver, now(driver), {checking: ImportSet(export)})
+    assert [AskAgain(checking)] == driver.effects
+    ticket = begin_import(driver, export)
+    fall_back(driver, now(driver), {ticket: ImportSet(export)})
+    finish(driver)
+    assert COUNT - 1 == len([*every(expect(Imported, dict(driver.completed())[ticket]).ranges)])
+
+
+def test_an_import_that_contradicts_the_rest_is_refused(driver: Driver) -> None:
+    """EBADMSG: a set that is made twice, of nothing, of what it has, or of another's numbers."""
+    export = an_export(driver)
+    begin_import(driver, export, 1000)
+    good = driver.core.snapshot()
+    (work,) = good.work
+    assert isinstance(work, SnapshotImporting)
+    ranges = (IoasidRange(1000, 1000 + COUNT - 2),)
+    assert ranges == work.ranges
+    bad = (
+        (work, work),
+        (replace(work, sid=7),),
+        (replace(work, done=COUNT - 1),),
+        (replace(work, done=0),),
+        (replace(work, generation=99),),
+        (replace(work, ranges=(IoasidRange(1000, 1001),)),),
+        (replace(work, ranges=(IoasidRange(4095 - COUNT + 3, 4097),)),),
+        (replace(work, export=replace(export, quota=1)),),
+    )
+    for each in bad:
+        with pytest.raises(MalformedMessage):
+            Allocator.restore(replace(good, work=each))
+
+
 def test_a_set_that_turns_is_freed(driver: Driver) -> None:
     """Nothing of it begins any more; what was to end ends, and the set goes."""
     bind_all(driver)
@@ -709,6 +890,7 @@ class Pair:
         self.random = Random(seed)
         self.moves = Random(seed)
         self.moving = moving
+        self.exported: SetExport | None = None
         self.few = Allocator(2048, part=self.random.choice((1, 2, 5)))
         self.all = Allocator(2048)
         self.sessions = {"host": 1}
@@ -718,31 +900,39 @@ class Pair:
 
     def ask(self, name: str, request: Request) -> Answer | None:
         """Ask both; the parts are done before anything else is asked."""
-        answers: list[Answer | type[IoasidError]] = []
-        for core, told in ((self.few, self.told), (self.all, self.told_all)):
-            answer: Answer | None
-            try:
-                answer = core.handle(self.sessions[name], request)
-            except IoasidError as error:
-                answers.append(type(error))
-                answer = None
+        few = self.ask_one(self.few, self.told, name, request)
+        all_ = self.ask_one(self.all, self.told_all, name, request)
+        assert few == all_, request
+        return None if isinstance(few, type) else few
+
+    def ask_one(
+        self, core: Allocator, told: dict[int, list[int]], name: str, request: Request
+    ) -> Answer | type[IoasidError]:
+        """Ask one of them, and again if it says so."""
+        refused: type[IoasidError] | None = None
+        answer: Answer | None = None
+        try:
+            answer = core.handle(self.sessions[name], request)
+        except IoasidError as error:
+            refused = type(error)
+        check_state(core)
+        effects = core.drain()
+        while core.has_work:
+            assert core is self.few
+            again = Allocator.restore(decode_snapshot(encode(core.snapshot())))
+            core.handle(0, Continue())
+            again.handle(0, Continue())
             check_state(core)
-            effects = core.drain()
-            while core.has_work:
-                assert core is self.few
-                again = Allocator.restore(decode_snapshot(encode(core.snapshot())))
-                core.handle(0, Continue())
-                again.handle(0, Continue())
-                check_state(core)
-                assert core.snapshot() == again.snapshot()
-                effects += core.drain()
-            note(told, effects)
-            if answer is not None:
-                late = [each.answer for each in effects if isinstance(each, Complete)]
-                answers.append(late[-1] if isinstance(answer, Waiting) and late else answer)
-        assert answers[0] == answers[1], request
-        found = answers[0]
-        return None if isinstance(found, type) else found
+            assert core.snapshot() == again.snapshot()
+            effects += core.drain()
+        note(told, effects)
+        if any(isinstance(each, AskAgain) for each in effects):
+            return self.ask_one(core, told, name, request)
+        if answer is None:
+            assert refused is not None
+            return refused
+        late = [each.answer for each in effects if isinstance(each, Complete)]
+        return late[-1] if isinstance(answer, Waiting) and late else answer
 
     def step(self) -> None:
         """Ask something, or let a subscriber deal with some of what it was told."""
@@ -808,7 +998,9 @@ class Pair:
         else:
             found = self.ask("host", ExportSet(sid))
             if isinstance(found, SetExport):
-                self.ask("host", ImportSet(found))
+                self.exported = found
+            if self.exported is not None:
+                self.ask("host", ImportSet(self.exported, max=self.moves.choice((1030, 2047))))
 
     def deal(self, name: str) -> None:
         """Acknowledge the first messages of a subscription: as many as both were told."""
@@ -885,6 +1077,7 @@ class Between(Pair):
     def __init__(self, seed: int, *, moving: bool = False) -> None:
         super().__init__(seed, moving=moving)
         self.few = CheckedAllocator(2048, part=self.random.choice((1, 2, 5)))
+        self.waiting: dict[int, tuple[str, Request]] = {}
 
     def ask(self, name: str, request: Request) -> Answer | None:
         """Ask, at times between two parts of something else."""
@@ -896,7 +1089,9 @@ class Between(Pair):
             answer = core.handle(self.sessions[name], request)
         except IoasidError as error:
             assert not isinstance(error, SessionEnded) or name not in self.sessions  # noqa: PT017
-        note(self.told, core.drain())
+        if isinstance(answer, Waiting):
+            self.waiting[answer.ticket] = name, request
+        self.note()
         again = Allocator.restore(decode_snapshot(encode(core.snapshot())))
         assert core.snapshot() == again.snapshot()
         return answer
@@ -904,7 +1099,19 @@ class Between(Pair):
     def go_on(self) -> None:
         """Do one part."""
         self.few.handle(0, Continue())
-        note(self.told, self.few.drain())
+        self.note()
+
+    def note(self) -> None:
+        """Note what came of it, and ask again what is to be asked again."""
+        effects = self.few.drain()
+        note(self.told, effects)
+        for each in effects:
+            if isinstance(each, Complete) and isinstance(each.answer, SetExport):
+                self.exported = each.answer
+            if isinstance(each, AskAgain):
+                name, request = self.waiting.pop(each.ticket)
+                if name in self.sessions:
+                    self.ask(name, request)
 
     def deal(self, name: str) -> None:
         """Acknowledge the first messages of a subscription."""

@@ -86,7 +86,7 @@ WEIGHTS: Final[dict[type[Any], int]] = {
 PARTS: Final = 10_000
 """As many come to an end in any world."""
 _DISRUPTIVE: Final = (CloseSession, SuspendSession, SuspendAll, Evict, FreeSet)
-IN_PARTS: Final = (CloseSession, Evict, FreeMany, FreeSet)
+IN_PARTS: Final = (ActivateSet, CloseSession, Evict, FreeMany, FreeSet, FreezeSet, ThawSet)
 """What is answered when all parts are done, if there are more than one."""
 DRIVEN: Final = (Abandon, Continue, SuspendAll, Tick)
 """What only the driver may ask for."""

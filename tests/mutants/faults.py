@@ -467,9 +467,9 @@ FAULTS: Final = (
     Fault(
         "quarantine-exported",
         "Migration: quarantined IDs stay on the source",
-        "core._migration_handlers",
-        "            if record.free_pending:\n                freed",
-        "            if False:\n                freed",
+        "core._lookups",
+        "            if record.free_pending:\n                members",
+        "            if False:\n                members",
     ),
     Fault(
         "import-in-halves",
