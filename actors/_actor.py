@@ -47,6 +47,7 @@ from ioasid.actors._thread import Door
 from ioasid.core import (
     AllocatorClosed,
     Event,
+    Evict,
     InvalidArgument,
     IoasidError,
     MalformedMessage,
@@ -275,7 +276,7 @@ class Actor:
     async def evict_self(self, allocator: Session) -> None:
         """Declare the hardware clean after a crash: for `on_give_up`, when it was reset."""
         try:
-            await allocator.evict(self.holder)
+            await allocator.insist(Evict(self.holder))
         except UnknownHolder:
             pass
 
@@ -437,6 +438,9 @@ class Actor:
         self._state = "serving"
         if started:
             task_status.started()
+        if isinstance(self._error, NotCommitted):
+            # What a disk made it crash by is over.
+            self._restarts.in_a_row = 0
         if self._stop_asked is not None:
             await self._begin_to_stop(self._stop_asked)
         while True:

@@ -227,6 +227,9 @@ class AllocatorActor:
         # What that undoes comes first, if the mailbox is closed already.
         self._taken += taken
         self._outage.is_back()
+        if self._outage.kept:
+            # It waits for its mailbox, perhaps, and not for the time to try again.
+            self.mailbox.rouse()
 
     # -- decide -------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from attrs import define, field, frozen
 
 from ioasid.actors._actor import Actor
+from ioasid.actors._again import until_kept
 from ioasid.actors._client import Client
 from ioasid.actors._errors import (
     ActorCrashed,
@@ -451,8 +452,11 @@ class Host:
             await _insist(vm.vfio, CloseVm())
         except ActorStopped:
             # Nobody is left at the VM's door, so the host does it.
-            async with self.allocator.session(f"end:{vm.name}") as session:
-                await close_set(session, vm.name)
+            await until_kept(lambda: self._close_set(vm.name))
+
+    async def _close_set(self, name: str) -> None:
+        async with self.allocator.session(f"end:{name}") as session:
+            await close_set(session, name)
 
     async def remove_device(self, name: str) -> None:
         """Remove a device: drain it, unbind it from everybody, and only then let it go.
@@ -482,7 +486,7 @@ class Host:
             await _insist(self.vtd, CloseDevice(name))
             vdcm.stop()
             await vdcm.ended.wait()
-            await _insist(self.vtd, RemoveDevice(name))
+            await until_kept(lambda: _insist(self.vtd, RemoveDevice(name)))
             failure = None
         except IoasidError as error:
             failure = error

@@ -63,6 +63,11 @@ class LocalPort:
         """How many commits to its journal it has made, each of one batch or several."""
         return self._actor.commits
 
+    @property
+    def keeps(self) -> bool:
+        """That it waits."""
+        return True
+
     def send(self, request: Request) -> Reply[Any]:
         """Put a request into the lane."""
         # As `Door.check`, which an ask need not pay a call for.

@@ -29,9 +29,9 @@ class Outage:
     """Whether a journal can be written at the moment, and what waits for that.
 
     Who only looks is answered. Who asks for a change is refused. What nobody waits for (an
-    acknowledgement, the end of a session) is kept, and decided when it can be written again. It is
-    bounded by what there is to acknowledge, and to end: nothing is kept twice, and nothing that
-    would have no effect.
+    acknowledgement, the end of a session, what somebody insists on) is kept, and decided when it
+    can be written again. It is bounded by what there is to acknowledge, to let go of, and to end:
+    nothing is kept twice, and nothing that would have no effect.
     """
 
     def __init__(self, keeper: Keeper | None) -> None:
@@ -121,7 +121,8 @@ class Outage:
         lost = [each for each in self.kept if type(each.request) is not Continue]
         if lost:
             logger.error(
-                "the allocator ends without its journal: %d acknowledgements and ends of sessions "
-                "are lost, so whoever they are of comes back as if it had crashed",
+                "the allocator ends without its journal: %d acknowledgements, dropped references "
+                "and ends of sessions are lost, so whoever they are of comes back as if it had "
+                "crashed",
                 len(lost),
             )

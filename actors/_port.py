@@ -50,6 +50,10 @@ class Port(Protocol):
     new_reply: Callable[[], Reply[Any]]
     """Makes a reply for the running event loop; for whoever waits beside."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is told waits while a journal can't be written, and is not lost then."""
+
     def check(self) -> None:
         """Do nothing else, for what is about to change something without the port."""
 

@@ -4,8 +4,10 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
+from anyio import sleep
 from msgspec.structs import replace
 
+from ioasid.actors._again import PAUSE
 from ioasid.actors._port import Port, answered
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
@@ -63,6 +65,7 @@ from ioasid.core import (
     ListSet,
     ListSets,
     Message,
+    NotCommitted,
     Notify,
     OpenSession,
     Priority,
@@ -168,6 +171,25 @@ class Session:
         `InvalidArgument` for a `Subscribe`, which needs somebody to deliver to: use `subscribe`.
         """
         return cast(Answer, await self._answer(_spelled_out(request), Message))
+
+    async def insist(self, request: Request) -> bool:
+        """Ask for what lets go, a `Put` of what is programmed no more for instance.
+
+        Returns whether it is done. While a journal can't be written it is not refused with
+        `NotCommitted`: the allocator does it as soon as it can, before anything that is asked
+        later. At a distance that is waited for. Raises what else it is refused with.
+        """
+        spelled_out = _spelled_out(request)
+        while True:
+            try:
+                await self._answer(spelled_out, Message)
+            except NotCommitted:
+                if self._port.keeps:
+                    self._port.tell(spelled_out)
+                    return False
+                await sleep(PAUSE)
+            else:
+                return True
 
     async def _answer(self, request: Request, expected: type[R]) -> R:
         # For what must not be left behind, or waited for, when its asker is cancelled.

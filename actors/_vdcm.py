@@ -31,6 +31,7 @@ from ioasid.core import (
     Message,
     NotOfThisSet,
     Priority,
+    Put,
     Resync,
     StaleIoasid,
     SubscriberTable,
@@ -230,7 +231,7 @@ class Vdcm(Actor):
                 self.report(Cleared(ioasid))
         for ioasid, references in held.items():
             for _ in range(references - (ioasid in contexts)):
-                await self.session.put(ioasid)
+                await self.session.insist(Put(ioasid))
         for ioasid in tuple(contexts):
             await self._clear_if_drained(ioasid)
 
@@ -301,7 +302,7 @@ class Vdcm(Actor):
             if ioasid in self.device.contexts:
                 raise AlreadyProgrammed(self.device.name, ioasid)
         except IoasidError:
-            await self.session.put(ioasid)
+            await self.session.insist(Put(ioasid))
             raise
         self.device.contexts[ioasid] = context
         return ioasid
@@ -358,7 +359,7 @@ class Vdcm(Actor):
             return
         del self.device.contexts[ioasid]
         self.report(Cleared(ioasid))
-        await self.session.put(ioasid)
+        await self.session.insist(Put(ioasid))
         for reply in self._stops.pop(ioasid, ()):
             self.answer(reply, None)
         for drain in tuple(self._drains):

@@ -11,6 +11,7 @@ from anyio import Event as Signal
 from attrs import define
 
 from ioasid.actors._actor import LATER, Actor
+from ioasid.actors._again import until_kept
 from ioasid.actors._errors import VmClosed
 from ioasid.actors._iommu import Entry
 from ioasid.actors._moves import (
@@ -27,14 +28,17 @@ from ioasid.actors._supervision import ActorOptions, check_name
 from ioasid.actors._vtd import BindGuestPasid, UnbindGuestPasid, Vtd, VtdRequest
 from ioasid.core import (
     EventKind,
+    Free,
     Ioasid,
     IoasidError,
     IoasidFreePending,
     IoasidRange,
     Message,
+    NotCommitted,
     SetFrozen,
     SetNotFrozen,
     SetState,
+    StaleIoasid,
     UnknownIoasid,
     UnknownSpid,
     UnknownToken,
@@ -204,14 +208,13 @@ class Vfio(Actor):
                     high = fits if high is None else min(high, fits)
                 return await self.session.alloc(self.sid, min=low, max=high)
             case FreePasid(ioasid):
+                reclaimed = await self.session.free(ioasid, sid=self.sid)
                 self._forget(ioasid)
-                return await self.session.free(ioasid, sid=self.sid)
+                return reclaimed
             case BindPasid():
                 return await self._bind(message)
-            case UnbindPasid(device, ioasid):
-                self._forget(ioasid, device)
-                unbind = UnbindGuestPasid(device, ioasid, self.sid)
-                return self.in_background(lambda: self._ask(unbind))
+            case UnbindPasid():
+                return self._unbind(message)
             case _:
                 return await super().on_request(message)
 
@@ -219,7 +222,7 @@ class Vfio(Actor):
         """Free an ID that nobody knows of; keep a bind for who asks for it again."""
         match message:
             case AllocPasid():
-                await self.session.free(answer, sid=self.sid)
+                await self.session.insist(Free(answer, self.sid))
             case BindPasid():
                 entry = self._standing(message)
                 if entry is not None and _means(message.ioasid, entry.generation):
@@ -273,11 +276,26 @@ class Vfio(Actor):
             del self._binding[asked]
         self.answer(waits, answer, undo=False)
 
-    def _forget(self, ioasid: int, device: str | None = None) -> None:
+    def _unbind(self, asked: UnbindPasid) -> Any:
+        forgotten = self._forget(asked.ioasid, asked.device)
+
+        async def ask() -> Any:
+            try:
+                return await self._ask(UnbindGuestPasid(asked.device, asked.ioasid, self.sid))
+            except NotCommitted:
+                # It is still bound, and who bound it may not know.
+                self._binding = forgotten | self._binding
+                raise
+
+        return self.in_background(ask)
+
+    def _forget(self, ioasid: int, device: str | None = None) -> dict[BindPasid, _Binding]:
+        forgotten = {}
         for each, binding in tuple(self._binding.items()):
             its = each.ioasid == ioasid and device in (None, each.device)
             if its and binding.waits is None and _means(ioasid, binding.life):
-                del self._binding[each]
+                forgotten[each] = self._binding.pop(each)
+        return forgotten
 
     def is_clean(self) -> bool:
         """Tell that it may leave: it programs nothing itself."""
@@ -314,7 +332,8 @@ class Vfio(Actor):
         raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound))
 
     async def _freeze_in_turn(self) -> None:
-        if self._moving is None:
+        ran = self._moving is None
+        if ran:
             self._moving = SetState.FROZEN
         while self._asking:
             await self._idle.wait()
@@ -325,7 +344,14 @@ class Vfio(Actor):
                 for ioasid, entry in table.items()
                 if entry.owner == self._vm and entry.gpasid is not None
             )
-        if not await self.session.freeze_set(self.sid):
+        try:
+            stopped = await self.session.freeze_set(self.sid)
+        except NotCommitted:
+            if ran:
+                self._moving = None
+                self._bound = []
+            raise
+        if not stopped:
             raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound))
 
     async def _receive(self, export: VmExport) -> None:
@@ -356,7 +382,7 @@ class Vfio(Actor):
                 resume = ResumeGuestPasid(device, ioasid, self.sid, gpasid, self._vm)
                 if await self._ask(resume):
                     begun.append(ioasid)
-            except (UnknownSpid, UnknownIoasid, IoasidFreePending):
+            except (UnknownSpid, UnknownIoasid, StaleIoasid, IoasidFreePending):
                 continue
         if (await self.session.find_set(sid=self.sid)).state is SetState.INCOMING:
             await self.session.activate_set(self.sid)
@@ -367,7 +393,7 @@ class Vfio(Actor):
         return begun
 
     async def _close_set(self) -> None:
-        await close_set(self.session, self._vm)
+        await until_kept(lambda: close_set(self.session, self._vm))
         for reply in self._closers:
             self.answer(reply, None)
         self._closers.clear()

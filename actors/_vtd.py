@@ -30,15 +30,18 @@ from ioasid.core import (
     Data,
     Event,
     EventKind,
+    Free,
     InvalidArgument,
     Ioasid,
     IoasidError,
     IoasidFreePending,
+    IoasidRecord,
     IoasidState,
     Message,
     NoSpid,
     NotFound,
     Priority,
+    Put,
     Resync,
     SetState,
     StaleIoasid,
@@ -223,6 +226,8 @@ class Vtd(Actor):
         """IDs that are programmed for a binding that has yet to begin with its set."""
         self._resuming: dict[int, list[ResumeGuestPasid]] = {}
         """What is programmed for an ID anew when what is there is torn down."""
+        self._spare: set[int] = set()
+        """What is torn down and still referenced, for it may be programmed anew."""
         self._removing: dict[str, list[Reply[Any]]] = {}
         """Who waits for a device's table to be gone."""
 
@@ -252,6 +257,7 @@ class Vtd(Actor):
         self._ending.clear()
         self._resumed.clear()
         self._resuming.clear()
+        self._spare.clear()
         self._removing.clear()
         held = dict(self.session.opened.references)
         for ioasid, entry in self.iommu.programmed().items():
@@ -262,7 +268,7 @@ class Vtd(Actor):
             self.report(Adopted(tuple(sorted(programmed))))
         for ioasid, references in held.items():
             for _ in range(references - (ioasid in programmed)):
-                await self.session.put(ioasid)
+                await self.session.insist(Put(ioasid))
         await self._find_processes()
 
     async def _find_processes(self) -> None:
@@ -281,7 +287,7 @@ class Vtd(Actor):
                 self._processes[process] = known
             else:
                 # The crash took its first bind along: nobody knows its ID.
-                await self.session.free(known.ioasid)
+                await self.session.insist(Free(known.ioasid))
 
     async def _hold_again(self, ioasid: int, entry: Entry) -> bool:
         # Only this driver binds, so an ID that went to somebody else meanwhile is not bound so.
@@ -341,9 +347,10 @@ class Vtd(Actor):
             case RemoveDevice(device):
                 return await self._remove_device(device)
             case ProcessExited(process):
-                exited = self._processes.pop(process, None)
+                exited = self._processes.get(process)
                 if exited is not None:
                     await self.session.free(exited.ioasid)
+                    del self._processes[process]
                 return None
             case _:
                 return await super().on_request(message)
@@ -377,17 +384,21 @@ class Vtd(Actor):
         try:
             await self._program(device, ioasid, entry)
         except IoasidError:
-            await self.session.put(ioasid)
+            await self.session.insist(Put(ioasid))
             raise
 
     async def _let_go(self, ioasid: int) -> None:
         # Everything above this tier is done with the ID: no entry may outlive this.
+        if await self._tear_down(ioasid):
+            await self.session.insist(Put(ioasid))
+            await self._end_removals()
+
+    async def _tear_down(self, ioasid: int) -> bool:
+        # Returns whether there was anything, and a reference to drop.
         devices = await self.iommu.tear_down(ioasid)
-        if not devices:
-            return
-        self.report(TornDown(ioasid, devices))
-        await self.session.put(ioasid)
-        await self._end_removals()
+        if devices:
+            self.report(TornDown(ioasid, devices))
+        return bool(devices)
 
     async def _bind_guest(self, asked: BindGuestPasid) -> Any:
         ioasid = asked.ioasid
@@ -439,7 +450,7 @@ class Vtd(Actor):
             return False
         entry = Entry(asked.vm, asked.gpasid, record.generation)
         if not programmed:
-            await self.session.get(ioasid, sid=asked.sid)
+            await self._hold(record)
             await self._program_first(asked.device, ioasid, entry)
         elif ioasid not in table:
             await self._program(asked.device, ioasid, entry)
@@ -460,12 +471,21 @@ class Vtd(Actor):
                 if self.iommu.devices_of(ioasid):
                     await self._program(device, ioasid, entry)
                 else:
-                    await self.session.get(ioasid, generation=entry.generation)
+                    await self._hold(record)
                     await self._program_first(device, ioasid, entry)
             except IoasidError:
                 # It was freed, or the device removed, meanwhile.
                 continue
             self._resumed.add(ioasid)
+
+    async def _hold(self, record: IoasidRecord) -> None:
+        # To drop a reference and take it again could be refused in between.
+        if record.state is IoasidState.FREE_PENDING:
+            raise IoasidFreePending(record.ioasid)
+        if record.ioasid in self._spare:
+            self._spare.remove(record.ioasid)
+        else:
+            await self.session.get(record.ioasid, generation=record.generation)
 
     async def _resume_waiting(self, ioasid: int) -> None:
         for asked in self._resuming.pop(ioasid, ()):
@@ -495,7 +515,7 @@ class Vtd(Actor):
         await self.iommu.detach(device, ioasid)
         self.report(TornDown(ioasid, (device,)))
         if not self.iommu.devices_of(ioasid):
-            await self.session.put(ioasid)
+            await self.session.insist(Put(ioasid))
         await self._end_removals()
 
     async def _bind_process(self, device: str, process: int) -> Ioasid:
@@ -523,14 +543,14 @@ class Vtd(Actor):
         if self.iommu.devices_of(ioasid):
             await self._program(device, ioasid, entry)
             return
-        await self.session.get(ioasid)
         try:
+            await self.session.get(ioasid)
             await self._program_first(device, ioasid, entry)
         except IoasidError:
             if known.stood == 0:
                 # Nobody knows its ID.
                 del self._processes[process]
-                await self.session.free(ioasid)
+                await self.session.insist(Free(ioasid))
             raise
 
     async def _unbind_process(self, device: str, process: int, *, failed: bool) -> None:
@@ -548,7 +568,7 @@ class Vtd(Actor):
         known.stood -= failed
         if not known.stood:
             del self._processes[process]
-            await self.session.free(known.ioasid)
+            await self.session.insist(Free(known.ioasid))
 
     def binds_of(self, device: str, process: int) -> int:
         """Return how often a process is bound to a device; 0 also for what does not exist."""
@@ -642,10 +662,15 @@ class Vtd(Actor):
                 device: self.iommu.tables[device][ioasid]
                 for device in self.iommu.devices_of(ioasid)
             }
-            await self._let_go(ioasid)
+            if await self._tear_down(ioasid):
+                self._spare.add(ioasid)
             if ioasid not in self._ending:
                 await self._program_again(ioasid, entries)
             await self._resume_waiting(ioasid)
+            if ioasid in self._spare:
+                self._spare.remove(ioasid)
+                await self.session.insist(Put(ioasid))
+            await self._end_removals()
             unbound = self._ending.pop(ioasid, None)
             if unbound is not None:
                 self.answer(unbound, None)

@@ -58,6 +58,11 @@ class RemotePort:
             link.ask(self, request, reply, outlet)
         return reply
 
+    @property
+    def keeps(self) -> bool:
+        """That it is lost: a service answers it as it does what is asked."""
+        return False
+
     def tell(self, request: Request) -> None:
         """Send what nobody waits for; what can't cross goes nowhere."""
         if get_ident() != self._thread:

@@ -30,6 +30,8 @@ SECONDS: Final = 0.001
 """How long one takes that takes longer: nobody is ready any more by then."""
 FAILS: Final = (False, False, False, False, False, True)
 """Whether something fails that may."""
+MOST: Final = 50
+"""How often one disk fails: a schedule that favours failures has to end, too."""
 
 
 class MemoryDisk:
@@ -44,6 +46,7 @@ class MemoryDisk:
         """One a commit."""
         self.fails = fails
         """Whether it fails now and then; it may be set at any time."""
+        self._failed = 0
         self.index = core.index
         """That of the last request that is kept."""
 
@@ -69,7 +72,8 @@ class MemoryDisk:
             await sleep(SECONDS)
         for _ in range(turns or 0):
             await checkpoint()
-        if self.fails and choose(FAILS):
+        if self.fails and self._failed < MOST and choose(FAILS):
+            self._failed += 1
             raise DiskFull("a disk in memory", "the schedule has it so")
 
     def recovered(self) -> Allocator:

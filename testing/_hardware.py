@@ -6,10 +6,10 @@ from contextvars import ContextVar
 from itertools import count
 from typing import Any, Final, TypeVar
 
-from anyio import CancelScope
+from anyio import CancelScope, sleep
 from anyio.lowlevel import checkpoint
 
-from ioasid.actors import Decision, Host, Step, Vdcm, open_host
+from ioasid.actors import Decision, Host, Step, Vdcm, Vm, open_host
 from ioasid.core import Changes
 from ioasid.linux import open_iommu
 from ioasid.testing._fake_kernel import FakeKernel
@@ -110,6 +110,19 @@ async def watched_host(**options: Any) -> AsyncIterator[Host]:
     watch.check()
     assert not kernel.replaced, "the kernel replaced what a PASID meant"
     assert not kernel.descriptors, "a descriptor was left open"
+
+
+async def host_is_empty(host: Host) -> None:
+    """Assert that no ID, VM, entry, context, transfer or suspended holder is left."""
+    # What nobody waited for may be on its way; what stays there is a scenario that is stuck.
+    while (figures := await host.allocator.statistics()).free_pending:
+        await sleep(1)
+    assert (figures.active, figures.suspended) == (0, 0)
+    vms: dict[str, Vm] = host.vms
+    assert vms == {}
+    assert not any(host.vtd.iommu.tables.values()), "an entry outlived its ID"
+    for vdcm in host.devices.values():
+        assert (vdcm.device.contexts, vdcm.device.transfers) == ({}, {})
 
 
 async def in_turn(call: Callable[[], T]) -> T:

@@ -48,8 +48,8 @@ from ioasid.core import (
     UnknownSet,
 )
 from ioasid.testing._disk import on_a_disk
-from ioasid.testing._disk_scenarios import disk_fails_while_all_ask
-from ioasid.testing._hardware import on_linux, watched_host
+from ioasid.testing._disk_scenarios import DISK_SCENARIOS
+from ioasid.testing._hardware import host_is_empty, on_linux, watched_host
 from ioasid.testing._picker import choose
 
 __all__ = ["SCENARIOS"]
@@ -95,7 +95,7 @@ async def guest_crashes_with_dma_in_flight() -> None:
             await guest.gone()
         assert landed == ["vm-1"], "DMA in flight wrote into somebody else's memory"
         await neighbour.close()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def two_vms_share_a_device() -> None:
@@ -119,7 +119,7 @@ async def two_vms_share_a_device() -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(live, "vm-1")
             tasks.start_soon(live, "vm-2")
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def a_vm_moves_while_its_guest_works() -> None:
@@ -169,7 +169,7 @@ async def a_vm_moves_while_its_guest_works() -> None:
         landed = await there.complete(DEVICE, await guest.submit(DEVICE, GPASID))
         assert (landed.owner, landed.ioasid) == ("vm-1", guest.kvm.table[GPASID])
         await guest.close()
-        await _host_is_empty(there)
+        await host_is_empty(there)
 
 
 async def one_vm_ends_as_another_begins() -> None:
@@ -214,7 +214,7 @@ async def one_vm_ends_as_another_begins() -> None:
         assert (vdcm.device.contexts, vdcm.device.transfers) == ({}, {}), "asked by another VM"
         await following.close()
         await ending.gone()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def drivers_crash_at_each_tier() -> None:
@@ -239,7 +239,7 @@ async def drivers_crash_at_each_tier() -> None:
         for transfer in tuple(vdcm.device.transfers):
             await _tried(partial(host.complete, DEVICE, transfer))
         await vm.close()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def drivers_stop_at_any_point() -> None:
@@ -274,7 +274,7 @@ async def drivers_stop_at_any_point() -> None:
         await _complete_all(host, vdcm)
         await vm.gone()
         await neighbour.close()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def drivers_give_up_at_any_point() -> None:
@@ -302,7 +302,7 @@ async def drivers_give_up_at_any_point() -> None:
         await vm.gone()
         await _complete_all(host, vdcm)
         await neighbour.close()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def device_removed_at_any_point() -> None:
@@ -345,7 +345,7 @@ async def device_removed_at_any_point() -> None:
         assert await host.add_device(DEVICE) is not vdcm
         await host.process_exited(7)
         await vm.close()
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def process_unbound_at_any_point() -> None:
@@ -383,7 +383,7 @@ async def process_unbound_at_any_point() -> None:
         while (figures := await host.allocator.statistics()).free_pending or figures.active:
             await anyio.sleep(1)
         assert set(owners) <= {"process 7", "process 8"}
-        await _host_is_empty(host)
+        await host_is_empty(host)
 
 
 async def subscribers_crash_at_each_tier() -> None:
@@ -830,18 +830,6 @@ async def _tried(call: Callable[[], Awaitable[T]]) -> T | None:
             return None
 
 
-async def _host_is_empty(host: Host) -> None:
-    # What nobody waited for may be on its way; what stays there is a scenario that is stuck.
-    while (figures := await host.allocator.statistics()).free_pending:
-        await anyio.sleep(1)
-    assert (figures.active, figures.suspended) == (0, 0)
-    vms: dict[str, Vm] = host.vms
-    assert vms == {}
-    assert not any(host.vtd.iommu.tables.values()), "an entry outlived its ID"
-    for vdcm in host.devices.values():
-        assert (vdcm.device.contexts, vdcm.device.transfers) == ({}, {})
-
-
 @frozen
 class _OnLinux:
     """A scenario on the kernel's tables; workers of other processes find it by the other one."""
@@ -909,5 +897,5 @@ SCENARIOS: Final[dict[str, tuple[Callable[[], Awaitable[None]], bool]]] = {
         each is not shutdown_under_load,
     )
     for each in _SHIPPED
-} | {disk_fails_while_all_ask.__name__: (disk_fails_while_all_ask, True)}
+} | {each.__name__: (each, True) for each in DISK_SCENARIOS}
 """The shipped scenarios by name, each with whether it has to leave nothing behind."""

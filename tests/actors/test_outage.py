@@ -191,6 +191,26 @@ async def test_it_goes_on_by_itself(
         await closed.wait()
 
 
+async def test_it_goes_on_by_itself_though_nobody_ever_asked(
+    path: Path, disk: Disk, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails may be what nobody waits for, alone: it is tried again all the same."""
+    monkeypatch.setattr("ioasid.actors._allocator.RETRY", 0.01)
+    closed = anyio.Event()
+
+    def look(decision: Decision) -> None:
+        if isinstance(decision.request, CloseSession):
+            closed.set()
+
+    async with open_allocator(capacity=64, journal=path, taps=[look]) as host:
+        async with host.session("dsa"):
+            break_(disk)
+        while not any("what only looks goes on" in each for each in log.lines):
+            await settle()
+        disk.repair()
+        await closed.wait()
+
+
 async def test_a_wait_outlives_a_failed_commit(path: Path, disk: Disk) -> None:
     """Who waits for a reclaim goes on waiting when the state went back, and is answered."""
     answers: list[bool] = []
@@ -456,7 +476,10 @@ async def test_an_end_without_a_disk(path: Path, disk: Disk, log: Any) -> None:
             break_(disk)
             with pytest.raises(NotCommitted):
                 await host.alloc(0)
-    assert any("1 acknowledgements and ends of sessions are lost" in each for each in log.lines)
+    assert any(
+        "1 acknowledgements, dropped references and ends of sessions are lost" in each
+        for each in log.lines
+    )
     disk.repair()
     async with open_allocator(journal=path) as host:
         assert {"dsa": 1} == (await host.find(ioasid)).references

@@ -38,6 +38,7 @@ from ioasid.core import (
     NotReferenced,
     NotReserved,
     Priority,
+    Put,
     RangeFull,
     RangeNotReserved,
     RangeTaken,
@@ -857,6 +858,7 @@ CALLS: dict[str, Call] = {
     "statistics": lambda session: session.statistics(),
     "snapshot": lambda session: session.snapshot(),
     "ask": lambda session: session.ask(Alloc(0)),
+    "insist": lambda session: session.insist(Put(1)),
 }
 """Every call of a session, with arguments that are in range."""
 

@@ -1239,8 +1239,8 @@ FAULTS: Final = (
         "vtd-keeps-its-entries",
         "VT-d: on FREE the entries of every device are torn down",
         "actors._vtd",
-        "        devices = await self.iommu.tear_down(ioasid)\n        if not devices:\n",
-        "        devices = self.iommu.devices_of(ioasid)\n        if not devices:\n",
+        "        devices = await self.iommu.tear_down(ioasid)\n        if devices:\n",
+        "        devices = self.iommu.devices_of(ioasid)\n        if devices:\n",
     ),
     Fault(
         "vdcm-puts-before-clearing",
@@ -1249,10 +1249,10 @@ FAULTS: Final = (
         (
             "        del self.device.contexts[ioasid]\n"
             "        self.report(Cleared(ioasid))\n"
-            "        await self.session.put(ioasid)\n"
+            "        await self.session.insist(Put(ioasid))\n"
         ),
         (
-            "        await self.session.put(ioasid)\n"
+            "        await self.session.insist(Put(ioasid))\n"
             "        del self.device.contexts[ioasid]\n"
             "        self.report(Cleared(ioasid))\n"
         ),
@@ -1262,17 +1262,13 @@ FAULTS: Final = (
         "VT-d tears down, flushes, then lets go",
         "actors._vtd",
         (
-            "        devices = await self.iommu.tear_down(ioasid)\n"
-            "        if not devices:\n"
-            "            return\n"
-            "        self.report(TornDown(ioasid, devices))\n"
-            "        await self.session.put(ioasid)\n"
+            "            if await self._tear_down(ioasid):\n"
+            "                self._spare.add(ioasid)\n"
         ),
         (
-            "        if not self.iommu.devices_of(ioasid):\n"
-            "            return\n"
-            "        await self.session.put(ioasid)\n"
-            "        self.report(TornDown(ioasid, await self.iommu.tear_down(ioasid)))\n"
+            "            if self.iommu.devices_of(ioasid):\n"
+            "                await self.session.insist(Put(ioasid))\n"
+            "                await self._tear_down(ioasid)\n"
         ),
     ),
     Fault(
@@ -1487,7 +1483,7 @@ FAULTS: Final = (
         "forsaken-allocation-kept",
         "Cancellation: what only the answer names is undone",
         "actors._vfio",
-        "                await self.session.free(answer, sid=self.sid)\n",
+        "                await self.session.insist(Free(answer, self.sid))\n",
         "                pass\n",
     ),
     Fault(
@@ -1529,7 +1525,7 @@ FAULTS: Final = (
         "refused-attach-keeps-the-reference",
         "IOMMU: what the kernel refuses to attach has changed nothing",
         "actors._vtd",
-        "        except IoasidError:\n            await self.session.put(ioasid)\n",
+        "        except IoasidError:\n            await self.session.insist(Put(ioasid))\n",
         "        except IoasidError:\n",
     ),
     Fault(
@@ -1537,18 +1533,13 @@ FAULTS: Final = (
         "IOMMU: an ID is detached before its FREE is acknowledged",
         "actors._vtd",
         (
-            "        devices = await self.iommu.tear_down(ioasid)\n"
-            "        if not devices:\n"
-            "            return\n"
-            "        self.report(TornDown(ioasid, devices))\n"
-            "        await self.session.put(ioasid)\n"
-            "        await self._end_removals()\n"
+            "            if await self._tear_down(ioasid):\n"
+            "                self._spare.add(ioasid)\n"
         ),
         (
-            "        if not self.iommu.devices_of(ioasid):\n"
-            "            return\n"
-            "        await self.session.put(ioasid)\n"
-            "        self.tasks.start_soon(self.iommu.tear_down, ioasid)\n"
+            "            if self.iommu.devices_of(ioasid):\n"
+            "                self._spare.add(ioasid)\n"
+            "                self.tasks.start_soon(self._tear_down, ioasid)\n"
         ),
     ),
     Fault(
@@ -1590,8 +1581,8 @@ FAULTS: Final = (
         "removed-undrained",
         "Devices: a device is drained before it goes",
         "actors._host",
-        "            vdcm.stop()\n            await vdcm.ended.wait()\n            await _insist",
-        "            await _insist",
+        "            vdcm.stop()\n            await vdcm.ended.wait()\n",
+        "",
     ),
     Fault(
         "removed-with-its-guests-bound",
@@ -1639,8 +1630,8 @@ FAULTS: Final = (
         "exited-process-comes-back",
         "Devices: a process number that came back is another process",
         "actors._vtd",
-        "                exited = self._processes.pop(process, None)\n",
-        "                exited = self._processes.get(process)\n",
+        "                    del self._processes[process]\n",
+        "",
     ),
     Fault(
         "failed-bind-ends-the-process",

@@ -1,13 +1,18 @@
-"""The scenario of a disk that fails: it sees an allocator that changes in spite of a refusal."""
+"""The scenarios of a disk that fails: they see who changes in spite of a refusal, or hangs on."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from ioasid.actors import Session
 from ioasid.actors._allocator import AllocatorActor
-from ioasid.testing import ScheduleFailed, explore
-from ioasid.testing._disk_scenarios import disk_fails_while_all_ask
+from ioasid.testing import Scenario, ScheduleFailed, explore
+from ioasid.testing._disk_scenarios import (
+    disk_fails_under_a_host,
+    disk_fails_while_all_ask,
+    drivers_crash_while_a_disk_fails,
+)
 
 
 def test_what_was_refused_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +28,19 @@ def test_what_was_refused_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(AllocatorActor, "_go_back", stay)
     with pytest.raises(ScheduleFailed):
         explore(disk_fails_while_all_ask, range(4), shrink=0)
+
+
+@pytest.mark.parametrize("scenario", [disk_fails_under_a_host, drivers_crash_while_a_disk_fails])
+def test_what_is_let_go_of_while_the_disk_fails(
+    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver whose references can't be dropped meanwhile, and who does not insist, is found."""
+
+    async def ask_once(self: Session, request: Any) -> bool:
+        await self.ask(request)
+        return True
+
+    explore(scenario, range(6))
+    monkeypatch.setattr(Session, "insist", ask_once)
+    with pytest.raises(ScheduleFailed):
+        explore(scenario, range(20), shrink=0)
