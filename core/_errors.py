@@ -458,7 +458,10 @@ class SetFrozen(Busy):
 
 @define
 class SetNotFrozen(Busy):
-    """EBUSY: `export_set` of a set that is not frozen, or of which `running` IDs may still run."""
+    """EBUSY: `export_set` of a set that is not frozen or, once it is, of which IDs may still run.
+
+    Those are `running`.
+    """
 
     template = (
         "set {sid} is {state} and a CPU or device may still run {running} of its IDs; "

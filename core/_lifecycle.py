@@ -11,6 +11,7 @@ Quarantine)
 """
 
 from collections.abc import Iterable
+from itertools import filterfalse
 from typing import Final
 
 from attrs import define
@@ -29,7 +30,7 @@ from ioasid.core._resyncs import relist, resync_if_back
 from ioasid.core._routes import LAST_TIER, NOBODY
 from ioasid.core._space import MASK, SHIFT, lowest_one, ones, runs
 from ioasid.core._tables import Tables
-from ioasid.core._terms import FREE, RECLAIM, SET_FREE_PENDING, IoasidState
+from ioasid.core._terms import FREE, INVALID_IOASID, RECLAIM, SET_FREE_PENDING, IoasidState
 from ioasid.core._work import Freeing
 
 __all__: list[str] = []
@@ -183,16 +184,42 @@ class LifeCycle:
 
     def check_wait_all(self, holder: Holder, owner: IoasidSet) -> None:
         """Refuse a request that waits for all IDs of a set, if one waits for whoever asks."""
-        subscriptions = holder.subscriptions.values()
-        ioasids: Iterable[int] = owner.ioasids()
-        if not self._is_ahead(holder, owner, NO_TIER_YET):
-            # Only those can wait for it that it has something of.
-            mine = set(holder.references)
-            for each in subscriptions:
-                mine.update(record.ioasid for record in each.grants.values())
-                mine.update(stage.record.ioasid for stage in each.held_stages().values())
-            ioasids = sorted(ioasid for ioasid in mine if self._tables.space.owner(ioasid) is owner)
-        self.check_wait(holder, owner, ioasids)
+        # Only those that can wait for it are looked at, of which there are mostly few or none.
+        records, chained = owner.records, self._tables.chained
+        mine = holder.references.keys() & records.keys()
+        for each in holder.subscriptions.values():
+            mine.update(has.ioasid for has in each.grants.values() if has.owner is owner)
+        told = [
+            each
+            for tier in self._notifier.route(owner, FREE).tiers
+            for each in tier.values()
+            if each.holder is holder
+        ]
+        if told:
+            last = max(each.tier for each in told)
+            numbers = {each.number for each in told}
+            stays = self._first_that_stays(owner)
+            mine.add(stays)
+            for ioasid in records.keys() & chained.keys():
+                chain = chained[ioasid].chain
+                if (
+                    ioasid < stays
+                    and chain
+                    and (chain[-1].reach < last or not numbers.isdisjoint(chain[-1].waiting))
+                ):
+                    mine.add(ioasid)
+            mine.discard(INVALID_IOASID)
+        self.check_wait(holder, owner, sorted(mine))
+
+    def _first_that_stays(self, owner: IoasidSet) -> int:
+        # The lowest ID of a set that is not in quarantine; if there is none, what no ID is.
+        freed = self._tables.quarantine.__contains__
+        for base, word in owner.words():
+            for first, last in runs(word, base):
+                found = next(filterfalse(freed, range(first, last + 1)), None)
+                if found is not None:
+                    return found
+        return INVALID_IOASID
 
     def wait(self, owner: IoasidSet, ioasids: Iterable[int]) -> Answer:
         """Return the answer of a request that waits until these IDs are reclaimed.

@@ -157,8 +157,8 @@ class Model(Events):
             case core.ExportSet(sid):
                 self.set(sid)
                 state = self.set_record(sid).state
-                running = sum(map(self.runs, self.ids(sid)))
                 frozen = state is core.SetState.FROZEN
+                running = sum(map(self.runs, self.ids(sid))) if frozen else 0
                 refuse(not frozen or running > 0, core.SetNotFrozen(sid, state, running))
                 return self.export(sid)
             case core.ImportSet(export, group, low, high):
