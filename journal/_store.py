@@ -78,6 +78,8 @@ class Store:
         # As sqlite names it: behind links, and wherever the process goes.
         self._home_path = Path(os.path.realpath(path))
         self._log_path = log_of(self._home_path)
+        self._undo: Callable[[], object] | None = None
+        """What takes back something that was refused, and could not be taken back yet."""
         self._look_at_files()
         try:
             self._file = sqlite3.connect(self._home_path, timeout=0, isolation_level=None)
@@ -85,7 +87,6 @@ class Store:
             raise JournalUnusable(str(path), _why(path, error)) from None
         try:
             self._open()
-            self.boot_id: str = self._file.execute("SELECT boot_id FROM journal").fetchone()[0]
         except sqlite3.Error as error:
             self._file.close()
             raise self._refusal(error) from None
@@ -138,8 +139,8 @@ class Store:
         file.execute(TRY)
         self._home_now, self._log_now = asked_for(self._home_path), asked_for(self._log_path)
         self._home = self._home_now(), self._log_now()
+        self.boot_id: str = file.execute("SELECT boot_id FROM journal").fetchone()[0]
         self._log = LogEnd(self._log_path)
-        self._log.follow()
 
     def _look_at_log(self) -> None:
         # From here on nobody else writes it, and sqlite has not written it.
@@ -288,34 +289,44 @@ class Store:
         return dropped[0] == SLICE
 
     def _write(self, work: Callable[[], object], undo: Callable[[], object] = bool) -> None:
+        self._settle()
+        self._commit(work)
+        try:
+            if self._home == (self._home_now(), self._log_now()):
+                return
+            reason = "its file is not the one that was opened"
+        except OSError as error:
+            reason = _said(error)
+        # It was written, to a file that nobody finds any more.
+        self._undo = undo
+        with suppress(NotCommitted):
+            self._settle()
+        raise DiskFailed(str(self.path), reason)
+
+    def _settle(self) -> None:
+        # What was refused goes before anything is kept behind it.
+        try:
+            self._log.settle()
+        except OSError as error:
+            raise DiskFailed(str(self.path), _said(error)) from None
+        if self._undo is not None:
+            self._commit(self._undo)
+            self._undo = None
+
+    def _commit(self, work: Callable[[], object]) -> None:
+        # That the log's end can't be read or written is told of to who writes next.
         try:
             work()
-            home = self._home_now(), self._log_now()
-            self._log.follow()
-        except sqlite3.Error as error:
-            self._cut_off()
-            raise self._failure(error) from None
-        except OSError as error:
-            self._take_back(undo)
-            raise DiskFailed(str(self.path), _said(error)) from None
-        if self._home != home:
-            self._take_back(undo)
-            raise DiskFailed(str(self.path), "its file is not the one that was opened")
-
-    def _cut_off(self) -> None:
-        # What may be in the log of a commit that failed.
-        with suppress(sqlite3.Error):
-            if self._file.in_transaction:
-                self._file.execute("ROLLBACK")
+        except BaseException as error:
+            with suppress(sqlite3.Error):
+                if self._file.in_transaction:
+                    self._file.execute("ROLLBACK")
+            with suppress(OSError):
+                self._log.cut_off()
+            if isinstance(error, sqlite3.Error):
+                raise self._failure(error) from None
+            raise
         with suppress(OSError):
-            self._log.cut_off()
-
-    def _take_back(self, undo: Callable[[], object]) -> None:
-        # It was written, to a file that nobody finds any more.
-        with suppress(sqlite3.Error):
-            undo()
-        with suppress(OSError):
-            self._log.follow()
             self._log.follow()
 
     def _failure(self, error: sqlite3.Error) -> NotCommitted:

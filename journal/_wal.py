@@ -83,12 +83,23 @@ class LogEnd:
     """Where the next commit begins in a log that is being written, and only there."""
 
     def __init__(self, path: Path) -> None:
-        """Open the log at `path`, which sqlite has begun; raises OSError."""
+        """Open the log at `path`, which sqlite began with one commit; raises OSError."""
         self._file: Final = os.open(path, os.O_RDWR)
         self._salt = b""
         self._frame = 0
         self._place = 0
         """Behind the last frame of the last commit that was followed."""
+        self._behind = 0
+        """Commits that have yet to be followed."""
+        self._is_cut = True
+        """Whether nothing is left of a commit that failed."""
+        self._zeroed = 0
+        """Up to where it was written over, and perhaps not synced."""
+        try:
+            self.follow()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def size(self) -> int:
@@ -97,6 +108,31 @@ class LogEnd:
 
     def follow(self) -> None:
         """Go on behind the commit that was written, if there is one; raises OSError."""
+        self._behind += 1
+        self.settle()
+
+    def cut_off(self) -> None:
+        """Let nothing of a commit that failed be read, ever; raises OSError."""
+        self._is_cut = False
+        self.settle()
+
+    def settle(self) -> None:
+        """Do what `follow` and `cut_off` could not; raises OSError.
+
+        Before that is done nothing may be committed: where it begins would not be known.
+        """
+        while self._behind:
+            self._follow()
+            self._behind -= 1
+        if not self._is_cut:
+            self._cut_off()
+            self._is_cut = True
+
+    def close(self) -> None:
+        """Let the file go."""
+        os.close(self._file)
+
+    def _follow(self) -> None:
         if (head := self._head_at(self._place)) is None:
             self._begin_if_anew()
             head = self._head_at(self._place)
@@ -106,19 +142,17 @@ class LogEnd:
                 return
             head = self._head_at(self._place)
 
-    def cut_off(self) -> None:
-        """Let nothing of a commit that failed be read, ever; raises OSError."""
+    def _cut_off(self) -> None:
         self._begin_if_anew()
         place = self._place
-        while self._head_at(place) is not None:
+        # What was written over and not synced is written again: a disk may have dropped it.
+        while place < self._zeroed or self._head_at(place) is not None:
             os.pwrite(self._file, bytes(FRAME.size), place)
             place += self._frame
+            self._zeroed = max(self._zeroed, place)
         if place > self._place:
             os.fsync(self._file)
-
-    def close(self) -> None:
-        """Let the file go."""
-        os.close(self._file)
+        self._zeroed = 0
 
     def _head_at(self, place: int) -> bytes | None:
         head = os.pread(self._file, FRAME.size, place)

@@ -6,7 +6,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,105 @@ def test_nothing_of_a_failed_commit_comes_back_if_it_can_t_be_cut_off(path: Path
         store.append(other)
         assert [ROWS[0], other] == found(copied(path))
         store.close()
+
+
+@contextmanager
+def log_out_of_reach(store: Store) -> Iterator[None]:
+    """Let the log be neither read nor written but by sqlite."""
+    log = store._log._file
+    kept, folder = os.dup(log), os.open(store.path.parent, os.O_RDONLY)
+    os.dup2(folder, log)
+    try:
+        yield
+    finally:
+        os.dup2(kept, log)
+        os.close(kept)
+        os.close(folder)
+
+
+needs_folders = pytest.mark.skipif(
+    sys.platform == "win32", reason="needs folders that can be opened"
+)
+
+
+@needs_folders
+def test_an_end_of_the_log_that_can_t_be_read(path: Path) -> None:
+    """What was committed stays, and what fails later is cut off behind it and not before."""
+    with failing_disk() as disk:
+        store = begun(path)
+        with log_out_of_reach(store):
+            store.append(ROWS[0])
+            for _ in range(2):
+                with pytest.raises(DiskFailed, match="look after the disk"):
+                    store.append(ROWS[1])
+        store.append(ROWS[1])
+        disk.fail("sync", code=IOERR_FSYNC)
+        with pytest.raises(DiskFailed):
+            store.append(ROWS[2])
+        disk.repair()
+        assert ROWS[:2] == found(copied(path))
+        store.close()
+
+
+@needs_folders
+def test_nothing_is_written_behind_what_can_t_be_cut_off(path: Path) -> None:
+    """One commit that failed is left at most; it is cut off before anything else is kept."""
+    big = Row(9, FIRST_SEAL, b"x" * 100_000)
+    with failing_disk() as disk:
+        store = begun(path)
+        store.append(ROWS[0])
+        disk.fail("sync", code=IOERR_FSYNC)
+        with log_out_of_reach(store):
+            for row in (big, *ROWS[1:4]):
+                with pytest.raises(DiskFailed):
+                    store.append(row)
+        disk.repair()
+        # Two of them would be taken for damage.
+        assert ROWS[0] in found(copied(path, "at-once"))
+        store.retry()
+        assert ROWS[:1] == found(copied(path, "settled")) == store.rows(0)
+        store.append(ROWS[1])
+        assert ROWS[:2] == found(copied(path))
+        store.close()
+
+
+def test_what_can_t_be_taken_back_at_once(path: Path) -> None:
+    """It is taken back before anything else is kept, when its folder and the disk are back."""
+    folder, away = path.parent / "here", path.parent / "away"
+    folder.mkdir()
+    with failing_disk() as disk:
+        store = begun(folder / "journal")
+        store.append(ROWS[0])
+        folder.rename(away)
+        syncs = []
+
+        def fails_later(done: Done) -> int:
+            syncs.append(done)
+            return IOERR_FSYNC if len(syncs) > 1 else 0
+
+        disk.fails = lambda done: fails_later(done) if done.action == "sync" else 0
+        with pytest.raises(DiskFailed, match="No such file"):
+            store.append(ROWS[1])
+        assert 2 == len(syncs)
+        disk.repair()
+        away.rename(folder)
+        store.retry()
+        assert ROWS[:1] == found(copied(folder / "journal")) == store.rows(0)
+        store.append(ROWS[1])
+        assert ROWS[:2] == found(copied(folder / "journal"))
+        store.close()
+
+
+def test_a_step_that_ends_half_way(path: Path) -> None:
+    """Whatever ended it, what is kept next is no part of it."""
+    store = begun(path)
+    checkpoint, _ = checkpoint_of(Allocator(64), FIRST_SEAL)
+    nothing: Any = None
+    with pytest.raises(TypeError):
+        store.replace(checkpoint, nothing, "other")
+    store.append(ROWS[0])
+    assert ROWS[:1] == found(copied(path))
+    store.close()
 
 
 def test_a_checkpoint_counts_when_it_is_finished(path: Path) -> None:

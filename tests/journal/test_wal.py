@@ -106,7 +106,6 @@ def test_the_end_is_followed(tmp_path: Path) -> None:
             file.execute(f"PRAGMA {pragma}")
         file.execute("CREATE TABLE t (a)")
         end = LogEnd(log)
-        end.follow()
         assert log.stat().st_size == end.size
         for size in (0, 1, 100_000, 3):
             file.execute("INSERT INTO t VALUES (?)", (bytes(size),))
@@ -134,7 +133,6 @@ def test_a_commit_is_cut_off(tmp_path: Path) -> None:
             file.execute(f"PRAGMA {pragma}")
         file.execute("CREATE TABLE t (a)")
         end = LogEnd(log)
-        end.follow()
         end.cut_off()
         before = wal_end(log.read_bytes())
         file.execute("INSERT INTO t VALUES (?)", (bytes(100_000),))
@@ -142,3 +140,13 @@ def test_a_commit_is_cut_off(tmp_path: Path) -> None:
         end.cut_off()
         assert before == wal_end(log.read_bytes())
         end.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_log_that_can_t_be_read_is_let_go_of() -> None:
+    """What was opened to look for its end is closed again."""
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="Input/output"):
+        # There is nothing at its beginning.
+        LogEnd(Path("/proc/self/mem"))
+    assert before == sorted(Path("/proc/self/fd").iterdir())
