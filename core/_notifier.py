@@ -334,8 +334,9 @@ class Notifier:
         """Tell whether a CPU or device may have yet to stop what an ID that is unbound does."""
         for stage in record.chain:
             if stage.ends_binding:
-                route = self.route(record.owner, stage.event.kind)
-                if route.following[stage.reach + 1] <= DEVICE_TIER or any(
+                # Who only looks on stops nothing, wherever it stands.
+                told = self.route(record.owner, stage.event.kind).awaited
+                if any(told[stage.reach + 1 : DEVICE_TIER + 1]) or any(
                     each.tier <= DEVICE_TIER for each in stage.waiting.values()
                 ):
                     return True

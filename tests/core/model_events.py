@@ -193,7 +193,9 @@ class Events:
     def runs(self, ioasid: int) -> bool:
         """Whether a CPU or device has not acknowledged the end of a binding."""
         for news in self.lives[ioasid].news if ioasid in self.lives else ():
-            tiers = [*self.tiers_left(news), *(self.subscribers[each].tier for each in news.owed)]
+            told = self.awaited(news.event.sid, news.event.kind)
+            tiers = [each.tier for each in told if each.tier > news.tier]
+            tiers += [self.subscribers[each].tier for each in news.owed]
             if news.ends_binding and min(tiers, default=9) < 2:
                 return True
         return False

@@ -111,6 +111,19 @@ def test_a_freeze_is_the_end_of_every_binding() -> None:
     assert SetState.ACTIVE is state_of(driver)
 
 
+@pytest.mark.parametrize("priority", [Priority.CPU, Priority.DEVICE])
+def test_who_only_looks_on_runs_nothing(priority: Priority) -> None:
+    """What it has yet to be told of, behind a tier that hangs, is no CPU's and no device's."""
+    driver = Driver()
+    driver.set()
+    for each in (Priority.IOMMU, Priority.LAST):
+        driver.subscribe(each.value, priority=each)
+    driver.subscribe("watch", priority=priority, awaited=False)
+    # The end of the binding waits for its beginning, which the IOMMU has not acknowledged.
+    driver.bound()
+    assert frozen(driver)
+
+
 def test_a_freeze_waits_for_cpus_and_devices() -> None:
     """It is answered when both tiers acknowledged, whoever comes after them."""
     driver = Driver()
