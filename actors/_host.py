@@ -600,9 +600,9 @@ class Host:
 @asynccontextmanager
 async def open_host(
     *,
-    capacity: int = 1 << 20,
+    capacity: int | None = None,
     system_quota: int | None = None,
-    order: ReuseOrder = ReuseOrder.LOWEST,
+    order: ReuseOrder | None = None,
     taps: Collection[HostTap] = (),
     fault: Fault | None = None,
     max_restarts: int = 5,
@@ -613,14 +613,15 @@ async def open_host(
 ) -> AsyncIterator[Host]:
     """Run a host for the length of an `async with`: allocator, system set, IOMMU driver.
 
-    `capacity` is the number of PASIDs and `system_quota` how many of them its own processes may
-    have, both 1..2^32-1 (`None`: 1,024, or half of `capacity` if that is less); `order` is the
-    order in which free PASIDs are given out. `taps` are called with every step and decision;
-    `fault` is called at every step, to crash the actor there. An actor that crashes restarts after
-    `restart_wait` seconds (0 or more), then after four times that, and so on, at most
-    `max_restarts` (0 or more) times in a row. A device driver that crashes more often is given up
-    and evicted, its device reset; so is a VM's, whose VM ends; the IOMMU driver ends the host.
-    `iommu` is what that programs, a model unless told; it has no device yet.
+    `capacity` is the number of PASIDs, 2^20 unless told, and `system_quota` how many of them its
+    own processes may have, both 1..2^32-1 (`None`: 1,024, or half of `capacity` if that is less);
+    `order` is the order in which free PASIDs are given out, `ReuseOrder.LOWEST` unless told. `taps`
+    are called with every step and decision; `fault` is called at every step, to crash the actor
+    there. An actor that crashes restarts after `restart_wait` seconds (0 or more), then after four
+    times that, and so on, at most `max_restarts` (0 or more) times in a row. A device driver that
+    crashes more often is given up and evicted, its device reset; so is a VM's, whose VM ends; the
+    IOMMU driver ends the host. `iommu` is what that programs, a model unless told; it has no device
+    yet.
 
     `journal` and `on_reboot` are those of `open_allocator`. A host that goes on from a journal
     takes its hardware up as it is: `iommu`, whose entries are adopted or torn down, and that of
@@ -644,8 +645,7 @@ async def open_host(
             if iommu is None and before.suspended:
                 expected = "an Iommu: as it is, or a new one if the hardware came up clean"
                 raise InvalidArgument.of("iommu", iommu, expected)
-            quota = max(min(1024, capacity // 2), 1) if system_quota is None else system_quota
-            system = await _system_set(allocator, before, quota)
+            system = await _system_set(allocator, before, system_quota)
             options = ActorOptions(
                 taps=every, fault=fault, max_restarts=max_restarts, restart_wait=restart_wait
             )
@@ -695,7 +695,9 @@ async def _before(allocator: Session) -> Before:
             return Before(tuple(sets), suspended)
 
 
-async def _system_set(allocator: Session, before: Before, quota: int) -> SetRecord:
+async def _system_set(allocator: Session, before: Before, quota: int | None) -> SetRecord:
+    if quota is None:
+        quota = max(min(1024, (await allocator.statistics()).capacity // 2), 1)
     has = 0
     try:
         for record in before.sets:

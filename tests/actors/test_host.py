@@ -70,6 +70,7 @@ from ioasid.core import (
     Priority,
     QuotaBelowUse,
     RangeFull,
+    ReuseOrder,
     SessionEnded,
     SetFrozen,
     SetState,
@@ -1715,6 +1716,15 @@ async def test_a_vm_on_its_way_is_not_ended(tmp_path: Path) -> None:
         await vm.close()
         await until(host, is_empty)
         check_state(core_of(host.allocator))
+
+
+async def test_a_journal_knows_how_many_there_are(tmp_path: Path) -> None:
+    """Whoever goes on from one need not say, and has the same share for the host's processes."""
+    path = tmp_path / "journal"
+    for arguments in ({"capacity": 10, "order": ReuseOrder.CYCLIC}, {}):
+        async with open_host(journal=path, **arguments) as host:  # type: ignore[arg-type]
+            assert 10 == (await host.allocator.statistics()).capacity
+            assert 5 == (await host.allocator.find_set(sid=0)).quota
 
 
 async def test_hardware_is_not_forgotten(tmp_path: Path) -> None:
