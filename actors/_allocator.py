@@ -495,7 +495,7 @@ class AllocatorActor:
 
     def _close(self) -> None:
         # Closing the mailbox and failing who is in it is one step: nobody can slip in between.
-        left = [each.reply for each in (*self._taken, *self.mailbox.close())]
+        left = [each.reply for each in (*self._outage.kept, *self._taken, *self.mailbox.close())]
         if self._stage is not None:
             left += [each for batch in self._stage.take_back() for each, _, _ in batch.answers]
         left += [each.reply for each in self._waiting.values()]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -12,10 +13,14 @@ from ioasid.actors._reply import Reply, reply_factory
 from ioasid.core import (
     Acknowledge,
     Allocator,
+    CloseSession,
     Continue,
     Defer,
+    Detach,
     NotCommitted,
     Request,
+    SuspendSession,
+    Unsubscribe,
     error_of,
     refusal_of,
 )
@@ -24,14 +29,18 @@ __all__: list[str] = []
 
 logger = logging.getLogger("ioasid")
 
+LEAVING: Final = frozenset((CloseSession, Detach, SuspendSession, Unsubscribe))
+"""Requests that end a session or a subscription."""
+
 
 class Outage:
     """Whether a journal can be written at the moment, and what waits for that.
 
     Who only looks is answered. Who asks for a change is refused. What nobody waits for (an
-    acknowledgement, the end of a session, what somebody insists on) is kept, and decided when it
-    can be written again. It is bounded by what there is to acknowledge, to let go of, and to end:
-    nothing is kept twice, and nothing that would have no effect.
+    acknowledgement, what somebody insists on) is kept, and decided when it can be written again;
+    so is the end of a session or a subscription, whoever waits. It is bounded by what there is to
+    acknowledge, to let go of, and to end, and by who waits: no acknowledgement is kept twice, and
+    none that would have no effect.
     """
 
     def __init__(self, keeper: Keeper | None) -> None:
@@ -40,7 +49,7 @@ class Outage:
         self._failure: NotCommitted | None = None
         self._over: Reply[None] | None = None
         self.kept: list[Envelope] = []
-        """What nobody waits for, in order."""
+        """What is decided when it can be written again, in order."""
         self._noted: set[tuple[type, int, int]] = set()
         """What is kept of acknowledgements and deferrals, by subscription and seq."""
 
@@ -78,6 +87,8 @@ class Outage:
             await self._keeper.retry()
         except NotCommitted as error:
             self._failure = error
+            # Whoever gives up asks again, perhaps.
+            self.kept = [each for each in self.kept if each.reply is None or not each.reply.done()]
             return taken
         logger.warning("the journal can be written again; all goes on")
         self._failure = None
@@ -96,6 +107,9 @@ class Outage:
                 admitted.append(envelope)
             elif reply is None:
                 self._keep(envelope, core)
+            elif type(envelope.request) in LEAVING:
+                # Who asks from afar is gone by the time that it hears of a refusal.
+                self.kept.append(envelope)
             elif not reply.done():
                 # One for each: whoever raises it adds to its traceback.
                 answers.append((reply, error_of(refusal_of(self._failure)), envelope))

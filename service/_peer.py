@@ -14,6 +14,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from ioasid.actors._local_port import LocalPort
+from ioasid.actors._outage import LEAVING
 from ioasid.actors._reply import Reply
 from ioasid.core import (
     Acknowledge,
@@ -147,7 +148,9 @@ class Peer:
             done = self._has.left_in_order and not memory.pending
             for forgotten in self._shared.memories.leave(memory, comes_back=not done):
                 for asked in forgotten.pending:
-                    asked.port.give_up(asked.request, asked)
+                    # What it left in order stays left, whenever that can be kept.
+                    if type(asked.request) not in LEAVING:
+                        asked.port.give_up(asked.request, asked)
         self._has.suspend()
         self._gone(self)
 

@@ -31,12 +31,16 @@ from ioasid.core import (
     IoasidError,
     IoasidState,
     NotCommitted,
+    NotReferenced,
+    Put,
     Resync,
     UnknownSet,
+    Unsubscribe,
 )
 from ioasid.journal import JournalUnusable
 from tests.actors.hosts import settle
 from tests.actors.inside import actor_of, core_of, nobody_waits
+from tests.actors.ports import OpenSession
 from tests.core.invariants import check_state
 from tests.journal.disk import IOERR_FSYNC, Disk, copied
 
@@ -119,6 +123,153 @@ async def test_what_nobody_waits_for_is_kept_for_later(path: Path, disk: Disk) -
         figures = await host.statistics()
         assert (0, 0, 1) == (figures.free_pending, figures.subscriptions, figures.sessions)
         assert {} == (await host.find(2)).references
+
+
+async def test_leaving_is_kept_for_later(path: Path, disk: Disk, open_session: OpenSession) -> None:
+    """Who leaves in order while the disk fails has left when it works, by every port."""
+    async with open_session(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        await host.alloc(0)
+        async with host.session("dsa") as dsa:
+            await dsa.get(2)
+            async with host.subscribe(), dsa.subscribe(hold=True):
+                await host.free(1)
+                break_(disk)
+                await failed(host)
+            figures = await host.statistics()
+            assert (1, 2, 2) == (figures.free_pending, figures.subscriptions, figures.sessions)
+        figures = await host.statistics()
+        assert (1, 2, 2) == (figures.free_pending, figures.subscriptions, figures.sessions)
+        await failed(host)
+        disk.repair()
+        await host.reserve_capacity(1)
+        figures = await host.statistics()
+        assert (0, 0, 1) == (figures.free_pending, figures.subscriptions, figures.sessions)
+        assert 0 == figures.suspended
+        assert {} == (await host.find(2)).references
+        async with host.session("dsa") as dsa:
+            assert not dsa.opened.resumed
+
+
+async def test_crashing_is_kept_for_later(
+    path: Path, disk: Disk, open_session: OpenSession
+) -> None:
+    """Who leaves by an exception while the disk fails is suspended when it works, by every port."""
+    async with open_session(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        with pytest.raises(ZeroDivisionError):  # noqa: PT012
+            async with host.session("dsa") as dsa, dsa.subscribe(hold=True):
+                await host.attach_spid(await host.alloc(0), 101)
+                await host.free(1)
+                break_(disk)
+                await failed(host)
+                raise ZeroDivisionError
+        assert 0 == (await host.statistics()).suspended
+        disk.repair()
+        await host.reserve_capacity(1)
+        figures = await host.statistics()
+        assert (1, 1, 1) == (figures.free_pending, figures.subscriptions, figures.suspended)
+        async with host.session("dsa") as dsa, dsa.subscribe(hold=True) as events:
+            assert (dsa.opened.resumed, events.resumed) == (True, True)
+
+
+async def test_insisting_by_every_port(
+    path: Path, disk: Disk, open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is insisted on while the disk fails is done once when it works; afar one waits."""
+    monkeypatch.setattr("ioasid.actors._session.PAUSE", 0.01)
+    came_to: list[bool] = []
+    async with open_session(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        pasid = await host.alloc(0)
+        for _ in range(4):
+            await host.get(pasid)
+        assert await host.insist(Put(pasid))
+
+        async def insist() -> None:
+            came_to.append(await host.insist(Put(pasid)))
+
+        break_(disk)
+        await failed(host)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(insist)
+            await settle()
+            await failed(host)
+            assert {"host": 3} == (await host.find(pasid)).references
+            assert ([] if not host._port.keeps else [False]) == came_to
+            disk.repair()
+        await host.reserve_capacity(1)
+        assert {"host": 2} == (await host.find(pasid)).references
+        assert [not host._port.keeps] == came_to
+        await host.put(pasid)
+        await host.put(pasid)
+        with pytest.raises(NotReferenced):
+            await host.insist(Put(pasid))
+
+
+async def test_who_waits_to_have_left(path: Path, disk: Disk, open_session: OpenSession) -> None:
+    """It is answered when the disk works; giving that up leaves it undone, and nothing behind."""
+    async with open_session(capacity=64, journal=path) as host:
+        async with host.subscribe() as events:
+            request = Unsubscribe(events.number)
+            break_(disk)
+            await failed(host)
+            for _ in range(3):
+                with anyio.CancelScope() as scope:
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(host.ask, request)
+                        await settle()
+                        scope.cancel()
+            await host.statistics()
+            disk.repair()
+            await host.reserve_capacity(1)
+            assert 1 == (await host.statistics()).subscriptions
+            break_(disk)
+            await failed(host)
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(host.ask, request)
+                await settle()
+                assert 1 == (await host.statistics()).subscriptions
+                disk.repair()
+                await host.reserve_capacity(1)
+        assert 0 == (await host.statistics()).subscriptions
+
+
+async def test_what_was_given_up_is_kept_no_more(path: Path, disk: Disk) -> None:
+    """However often somebody asks to leave and gives up, nothing of it is left."""
+    async with open_allocator(capacity=64, journal=path) as host, host.subscribe() as events:
+        break_(disk)
+        await failed(host)
+        for _ in range(10):
+            reply = host._port.send(Unsubscribe(events.number))
+            await host.statistics()
+            host._port.give_up(Unsubscribe(events.number), reply)
+            await failed(host)
+        assert [] == actor_of(host)._outage.kept
+        disk.repair()
+
+
+async def test_who_waits_to_have_left_at_the_end(path: Path, disk: Disk) -> None:
+    """An allocator that ends while its disk fails says so to who waits to have left."""
+    raised: list[AllocatorClosed] = []
+
+    async def leave(host: Session, number: int) -> None:
+        try:
+            await host.ask(Unsubscribe(number))
+        except AllocatorClosed as closed:
+            raised.append(closed)
+
+    async with (
+        anyio.create_task_group() as tasks,
+        open_allocator(capacity=64, journal=path) as host,
+        host.subscribe() as events,
+    ):
+        break_(disk)
+        await failed(host)
+        tasks.start_soon(leave, host, events.number)
+        await settle()
+    assert 1 == len(raised)
 
 
 async def test_what_is_kept_has_a_bound(path: Path, disk: Disk) -> None:

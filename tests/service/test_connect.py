@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 from contextlib import AbstractAsyncContextManager
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ from ioasid.core import (
     AllocatorClosed,
     HolderLive,
     InvalidArgument,
+    NotCommitted,
     WireFormat,
 )
 from ioasid.service import ConnectionFailed, Role, TooMany, connect_allocator, serving
 from ioasid.service import Limits as Bounds
+from tests.actors.hosts import settle
+from tests.journal.disk import IOERR_FSYNC, failing_disk
 from tests.service.services import a_client, a_service, everybody, listening
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +44,60 @@ async def test_leaving_is_acknowledged() -> None:
                 with pytest.raises(HolderLive):
                     async with a_client(service, "vm"):
                         raise AssertionError
+            assert 1 == (await host.statistics()).sessions
+
+
+async def test_leaving_while_the_disk_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for ever; the server closes the session when the disk works."""
+    monkeypatch.setattr("ioasid.service._connect.LEAVE_WITHIN", 0.01)
+    with failing_disk() as disk:
+        async with a_service(journal=tmp_path / "j") as service, a_client(service) as host:
+            await host.alloc_set("vm-1", 8)
+            await host.alloc(0)
+            await host.alloc(0)
+            async with a_client(service, "vtd") as vtd, vtd.subscribe(hold=True):
+                await vtd.get(2)
+                await host.free(1)
+                disk.fail("sync", code=IOERR_FSYNC)
+                with pytest.raises(NotCommitted):
+                    await vtd.get(2)
+            figures = await host.statistics()
+            assert (1, 1, 2) == (figures.free_pending, figures.subscriptions, figures.sessions)
+            disk.repair()
+            await host.reserve_capacity(1)
+            figures = await host.statistics()
+            assert (0, 0, 1) == (figures.free_pending, figures.subscriptions, figures.sessions)
+            assert (0, {}) == (figures.suspended, (await host.find(2)).references)
+
+
+async def test_leaving_outlasts_a_disk_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the disk works in time, whoever leaves has left when that returns."""
+    monkeypatch.setattr("ioasid.service._connect.LEAVE_WITHIN", inf)
+    monkeypatch.setattr("ioasid.actors._allocator.RETRY", 0.01)
+    with failing_disk() as disk:
+        async with a_service(journal=tmp_path / "j") as service, a_client(service) as host:
+            broken, left = anyio.Event(), anyio.Event()
+
+            async def leave() -> None:
+                async with a_client(service, "vtd") as vtd:
+                    disk.fail("sync", code=IOERR_FSYNC)
+                    with pytest.raises(NotCommitted):
+                        await vtd.reserve_capacity(1)
+                    broken.set()
+                left.set()
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(leave)
+                await broken.wait()
+                await settle()
+                assert not left.is_set()
+                assert 2 == (await host.statistics()).sessions
+                disk.repair()
+                await left.wait()
             assert 1 == (await host.statistics()).sessions
 
 

@@ -31,6 +31,7 @@ from ioasid.core import (
     Subscribe,
     Subscribed,
     TakeStatistics,
+    Unsubscribe,
     WireFormat,
     Withdraw,
 )
@@ -49,6 +50,7 @@ from ioasid.service import (
     Welcome,
     _server,
 )
+from tests.journal.disk import IOERR_FSYNC, failing_disk
 from tests.service.services import (
     UID,
     Raw,
@@ -438,6 +440,32 @@ async def test_a_journal_keeps_whose_a_holder_is(
             await client.hello()
             found = await client.ask(Ask(OpenSession("vtd"), 1))
             assert (True, ((1, 1),)) == (found.resumed, found.references)
+
+
+async def test_a_crash_behind_what_was_left_in_order(tmp_path: Path) -> None:
+    """While the disk fails as well: what was left in order is left, and the rest crashed."""
+    with failing_disk() as disk:
+        async with a_service(journal=tmp_path / "j") as service, a_client(service) as host:
+            async with a_raw_client(service.path) as client:
+                session = await opened(client)
+                await client.ask(Ask(AllocSet("vm-1", 8), 2, session))
+                for number, sid in ((3, None), (4, 0)):
+                    request = Subscribe(sid, hold=True)
+                    found = await client.ask(Ask(request, number, session))
+                    assert isinstance(found, Subscribed)
+                disk.fail("sync", code=IOERR_FSYNC)
+                found = await client.ask(Ask(AllocSet("vm-2", 8), 7, session))
+                assert "DiskFailed" == error_of(found)
+                await client.send(Ask(Unsubscribe(1), 5, session))
+                found = await client.ask(Ask(TakeStatistics(), 6, session))
+                assert (2, 2) == (found.subscriptions, found.sessions)
+            while service.server.statistics().connections > 1:
+                await checkpoint()
+            await host.statistics()
+            disk.repair()
+            await host.reserve_capacity(1)
+            figures = await host.statistics()
+            assert (1, 1, 1) == (figures.subscriptions, figures.sessions, figures.suspended)
 
 
 async def test_a_narrowed_connection_is_narrow_for_good() -> None:
