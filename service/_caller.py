@@ -8,6 +8,7 @@ answers, and 130 when Ctrl-C ended it before.
 import errno
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -30,6 +31,7 @@ from ioasid.core import (
     InvalidArgument,
     IoasidError,
     QuotaExceeded,
+    SetRecord,
     UnknownGroup,
     UnknownSet,
     UnknownToken,
@@ -228,41 +230,79 @@ def fail(error: IoasidError) -> NoReturn:
     sys.exit(kinds.get(code, REFUSED))
 
 
-async def sid_of(session: Session, name: str) -> int:
-    """Return the number of a set, from its token, or from `#3`."""
-    if not name.startswith("#"):
-        return (await session.find_set(name)).sid
+def is_number(name: str) -> bool:
+    """Tell whether a set is named by its number, as in `#3`."""
+    return re.fullmatch("#[0-9]+", name) is not None
+
+
+async def set_of(session: Session, name: str) -> SetRecord:
+    """Return a set by its token, or by its number as in `#3`.
+
+    Raises `InvalidArgument` for what is the number of one set and the token of another, which a
+    program may have given it.
+    """
+    if not is_number(name):
+        return await session.find_set(name)
     try:
-        return int(name[1:])
-    except ValueError:
-        raise InvalidArgument("NAME", repr(name[1:]), "a token, or # and a number") from None
+        same = await session.find_set(name)
+    except UnknownToken:
+        return await session.find_set(sid=int(name[1:]))
+    if same.sid != int(name[1:]):
+        # A zero more is the same number, and no token that is known of.
+        raise InvalidArgument(
+            "NAME",
+            f"{name}, the token of set {same.sid} and the number of another",
+            f"#0{same.sid} or #0{name[1:]}",
+        )
+    return same
+
+
+def named(found: SetRecord) -> str:
+    """Return what a set is called: its token, and its number as in `#3`."""
+    return f"#{found.sid}" if found.token is None else f"{found.token} (#{found.sid})"
 
 
 # -- completion ---------------------------------------------------------------------------------
 
 
 def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Complete the token of a set."""
-    return _names(context, begun, lambda session: pages(session.list_sets, "sets"), "token")
+    """Complete the token of a set, or its number where that alone names it."""
+
+    async def ask(session: Session) -> list[str]:
+        found = await pages(session.list_sets, "sets")
+        return [
+            f"#{each.sid}" if each.token is None or is_number(each.token) else each.token
+            for each in found
+        ]
+
+    return _names(context, begun, ask)
 
 
 def holder_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a holder."""
-    return _names(context, begun, lambda session: pages(session.list_holders, "holders"), "holder")
+
+    async def ask(session: Session) -> list[str]:
+        return [each.holder for each in await pages(session.list_holders, "holders")]
+
+    return _names(context, begun, ask)
 
 
 def group_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a group."""
-    return _names(context, begun, lambda session: pages(session.list_groups, "groups"), "name")
+
+    async def ask(session: Session) -> list[str]:
+        return [each.name for each in await pages(session.list_groups, "groups")]
+
+    return _names(context, begun, ask)
 
 
 def _names(
-    context: click.Context, begun: str, ask: Callable[[Session], Awaitable[list[Any]]], field: str
+    context: click.Context, begun: str, ask: Callable[[Session], Awaitable[list[str]]]
 ) -> list[CompletionItem]:
     given = context.find_root().params
     caller = Caller(given.get("path"), given.get("holder"), given.get("token"))
 
-    async def soon() -> list[Any]:
+    async def soon() -> list[str]:
         with anyio.fail_after(COMPLETED_WITHIN):
             return await caller.ask(ask)
 
@@ -271,10 +311,5 @@ def _names(
     except (IoasidError, TimeoutError):
         # Nobody is told of errors while they type.
         return []
-    names = (getattr(each, field) for each in found)
     # A shell takes each line for a name, and types what it is given.
-    return [
-        CompletionItem(name)
-        for name in names
-        if name is not None and name.startswith(begun) and name.isprintable()
-    ]
+    return [CompletionItem(name) for name in found if name.startswith(begun) and name.isprintable()]

@@ -15,11 +15,14 @@ from ioasid.service._caller import (
     Number,
     group_names,
     holder_names,
+    is_number,
+    named,
     say,
-    sid_of,
+    set_of,
     tokens,
 )
 from ioasid.service._eviction import evicted, said_of_eviction
+from ioasid.service._plain import plain
 from ioasid.service._survey import pages
 
 __all__: list[str] = []
@@ -93,11 +96,17 @@ def free_group(caller: Caller, name: str) -> None:
 def alloc_set(caller: Caller, token: str, quota: int, group: str | None) -> None:
     """Create a set of at most QUOTA IDs, named by TOKEN.
 
+    TOKEN is any text but one such as `#3`, which names a set by its number.
+
     \b
     Examples:
       ioasid alloc-set vm-1 8
       ioasid alloc-set vm-1 8 --group tenant-a
     """  # noqa: D301 - for Click
+    if is_number(token):
+        raise click.BadParameter(
+            f"{token!r} names a set by its number; choose another token", param_hint="'TOKEN'"
+        )
     found = caller.run(lambda session: session.alloc_set(token, quota, TokenType.MM, group=group))
     caller.show(found, *OF_A_SET)
 
@@ -117,7 +126,7 @@ def adjust_set(caller: Caller, name: str, quota: int) -> None:
     """  # noqa: D301 - for Click
 
     async def ask(session: Session) -> Any:
-        return await session.adjust_set(await sid_of(session, name), quota)
+        return await session.adjust_set((await set_of(session, name)).sid, quota)
 
     caller.show(caller.run(ask), *OF_A_SET)
 
@@ -140,32 +149,32 @@ def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> No
       ioasid free-set vm-1 --yes --wait
     """  # noqa: D301 - for Click
 
-    async def look(session: Session) -> Any:
-        return await session.find_set(sid=await sid_of(session, name))
-
     async def ask(session: Session) -> bool:
         return await session.free_set(found.sid, destroy=not keep, wait=wait)
 
-    found = caller.run(look)
+    found = caller.run(lambda session: set_of(session, name))
     if not yes:
-        what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {name}"
-        click.confirm(f"Free {what}{'' if keep else ', and the set'}?", abort=True)
+        what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {named(found)}"
+        click.confirm(f"Free {plain(what)}{'' if keep else ', and the set'}?", abort=True)
     reclaimed = caller.run(ask)
     if caller.is_json:
-        caller.show({"reclaimed": reclaimed})
+        caller.show({"sid": found.sid, "token": found.token, "reclaimed": reclaimed})
     else:
-        say("reclaimed" if reclaimed else f"in quarantine; `ioasid set '{name}'` lists it")
+        where = "reclaimed" if reclaimed else f"in quarantine; `ioasid set '{name}'` lists it"
+        say(f"{named(found)}: {where}")
 
 
 @click.command(cls=Command)
-@click.argument("token", shell_complete=tokens)
+@click.argument("name", shell_complete=tokens)
 @click.option("--min", "low", type=Number(), default=1, show_default=True, help="The least number.")
 @click.option(
     "--max", "high", type=Number(), help="The greatest number, for a device with few bits."
 )
 @click.pass_obj
-def alloc(caller: Caller, token: str, low: int, high: int | None) -> None:
-    """Allocate an ID in the set with a token; says which.
+def alloc(caller: Caller, name: str, low: int, high: int | None) -> None:
+    """Allocate an ID in a set; says which.
+
+    NAME is its token, or its number as in `#3`.
 
     \b
     Examples:
@@ -174,7 +183,7 @@ def alloc(caller: Caller, token: str, low: int, high: int | None) -> None:
     """  # noqa: D301 - for Click
 
     async def ask(session: Session) -> Any:
-        sid = (await session.find_set(token)).sid
+        sid = (await set_of(session, name)).sid
         number = await session.alloc(sid, min=low, max=high)
         return await session.find(number)
 

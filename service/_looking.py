@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from ioasid.actors import Session
 from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
-from ioasid.service._caller import Caller, Command, Number, say, sid_of, tokens
+from ioasid.service._caller import Caller, Command, Number, say, set_of, tokens
 from ioasid.service._recorded import Recorded
 from ioasid.service._survey import pages
 
@@ -80,7 +80,7 @@ def show_set(caller: Caller, name: str) -> None:
     """  # noqa: D301 - for Click
 
     async def ask(session: Session) -> Any:
-        return list(await session.list_set(await sid_of(session, name)))
+        return list(await session.list_set((await set_of(session, name)).sid))
 
     found = caller.run(ask)
     if caller.is_json:

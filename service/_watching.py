@@ -28,7 +28,7 @@ from rich.text import Text
 
 from ioasid.actors import Session
 from ioasid.core import Event, EventKind, IoasidError, Resync
-from ioasid.service._caller import NO_SERVICE, Caller, Command, tokens
+from ioasid.service._caller import NO_SERVICE, Caller, Command, is_number, set_of, tokens
 from ioasid.service._plain import plain
 
 __all__: list[str] = []
@@ -47,7 +47,12 @@ STYLES: Final = {
 
 
 @click.command(cls=Command)
-@click.option("--token", "scope", shell_complete=tokens, help="Only the set with this token.")
+@click.option(
+    "--token",
+    "scope",
+    shell_complete=tokens,
+    help="Only the set with this token, or number as in #3.",
+)
 @click.option(
     "--kind",
     "kinds",
@@ -132,7 +137,11 @@ class Watching:
             self._scope.cancel()
 
     async def _watch(self, session: Session) -> bool:
-        subscribing = session.subscribe(token=self._token, kinds=self._kinds, awaited=False)
+        token, sid = self._token, None
+        if token is not None and is_number(token):
+            # A token may be that of a set to come.
+            sid, token = (await set_of(session, token)).sid, None
+        subscribing = session.subscribe(token=token, sid=sid, kinds=self._kinds, awaited=False)
         async with subscribing as events:
             # What is cancelled in here leaves in order.
             with self._scope:

@@ -50,7 +50,8 @@ def test_a_day_of_an_operator(tmp_path: Path) -> None:
         status, _, error = program.call("set", "vm-7")
         assert (3, True) == (status, "'vm-7'; `ioasid alloc-set` makes one" in error)
         assert "alloc_set" not in error
-        assert 2 == program.call("set", "#x")[0]
+        assert 3 == program.call("set", "#x")[0]
+        assert 3 == program.call("set", "#7")[0]
         assert 2 == program.call("why", "x")[0]
         assert 2 == program.call("nap")[0]
         assert 3 == program.call("evict", "nobody", "--yes")[0]

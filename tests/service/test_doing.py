@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from ioasid.core import TokenType
+from ioasid.service import connect_allocator
 from tests.service.programs import ENVIRONMENT, a_program
 
 
@@ -162,9 +165,55 @@ def test_freeing_a_set(tmp_path: Path) -> None:
         program.call("alloc-set", "vm-1", "8")
         program.call("alloc", "vm-1")
         status, out, _ = program.call("free-set", "vm-1", text="n\n")
-        assert (1, True) == (status, out.startswith("Free 1 ID of vm-1, and the set?"))
-        assert (0, "reclaimed\n") == program.call("free-set", "vm-1", "--keep", "--yes")[:2]
+        assert (1, True) == (status, out.startswith("Free 1 ID of vm-1 (#0), and the set?"))
+        status, out, _ = program.call("free-set", "vm-1", "--keep", "--yes")
+        assert (0, "vm-1 (#0): reclaimed\n") == (status, out)
         assert 0 == program.call("set", "vm-1")[0]
         status, out, _ = program.call("free-set", "#0", "--yes", "--wait", "-o", "json")
-        assert (0, {"reclaimed": True}) == (status, json.loads(out))
+        assert (0, {"sid": 0, "token": "vm-1", "reclaimed": True}) == (status, json.loads(out))
         assert 3 == program.call("free-set", "vm-1", "--yes")[0]
+
+
+NAMING = (
+    *(("set", "{}"), ("alloc", "{}"), ("adjust-set", "{}", "5")),
+    *(("watch", "--token", "{}", "--count", "1"), ("free-set", "{}", "--yes")),
+)
+"""The commands that name a set."""
+
+
+@pytest.mark.slow
+def test_one_name_is_one_set(tmp_path: Path) -> None:
+    """`#0` is a number for every command: no set is given it as a token, and none is guessed."""
+
+    async def from_a_program() -> None:
+        async with connect_allocator(tmp_path / "s", holder="program") as session:
+            for token in ("#0", "#2"):
+                await session.alloc_set(token, 8)
+            await session.alloc_set(None, 8, TokenType.NULL)
+
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "victim", "8")
+        before = program.call("sets", "-o", "json")[1]
+        for token in ("#0", "#1", "#007"):
+            status, _, error = program.call("alloc-set", token, "3")
+            assert (2, True) == (status, f"'{token}' names a set by its number" in error)
+        assert before == program.call("sets", "-o", "json")[1]
+        assert 0 == program.call("alloc-set", "#a1", "3")[0]
+        assert "#a1 (#1): reclaimed\n" == program.call("free-set", "#a1", "--yes")[1]
+
+        anyio.run(from_a_program)
+        before = program.call("sets", "-o", "json")[1]
+        for command in NAMING:
+            status, _, error = program.call(*(each.format("#0") for each in command))
+            assert (2, True) == (status, "pass #02 or #00" in error), command
+        assert before == program.call("sets", "-o", "json")[1]
+        assert 2 == program.call("free-set", "#2", "--yes")[0]
+        assert "#0 (#2): reclaimed\n" == program.call("free-set", "#02", "--yes")[1]
+        assert 0 == program.call("set", "victim")[0]
+        assert "1\n" == program.call("alloc", "#4")[1]
+        assert 4 == json.loads(program.call("find", "1", "-o", "json")[1])["sid"]
+        assert 5 == json.loads(program.call("adjust-set", "#4", "5", "-o", "json")[1])["quota"]
+        status, out, _ = program.call("free-set", "#4", text="n\n")
+        assert (1, True) == (status, out.startswith("Free 1 ID of #4, and the set?"))
+        assert "#4: reclaimed\n" == program.call("free-set", "#4", "--yes")[1]
+        assert 2 == program.call("alloc", "#99999999999999999999999")[0]
