@@ -1,5 +1,6 @@
 """The IOMMU: tables as careless as a kernel's, and the care that is taken over them."""
 
+import anyio
 import pytest
 
 from ioasid.actors import (
@@ -167,6 +168,40 @@ async def test_a_refused_detach_keeps_the_id() -> None:
         assert "restarting" == host.vtd.statistics().state
         assert ([pasid], 1) == ([*tables.attached("dsa0")], await count(host, pasid))
         assert pasid != await vm.alloc()
+
+
+class Waiting(ModelTables):
+    """Tables whose detach takes as long as a test wants it to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_end = anyio.Event()
+
+    async def detach(self, device: str, ioasid: int) -> None:
+        """Wait, then detach."""
+        await self.may_end.wait()
+        await super().detach(device, ioasid)
+
+
+async def test_an_id_is_reused_when_it_is_detached() -> None:
+    """A detach that takes its time is waited for: its FREE is acknowledged behind it."""
+    tables = Waiting()
+    async with open_host(capacity=64, system_quota=4, iommu=Iommu(hardware=tables)) as host:
+        await host.add_device("dsa0")
+        vm = await host.start_vm("vm-1", quota=4)
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        await vm.free(pasid)
+        await settle()
+        assert ([pasid], 1) == ([*tables.attached("dsa0")], await count(host, pasid))
+        assert "vtd" in (await host.allocator.explain(pasid)).blockers
+        other = await vm.alloc()
+        assert pasid != other
+        tables.may_end.set()
+        await settle()
+        assert [] == [*tables.attached("dsa0")]
+        assert pasid == await vm.alloc()
+        await vm.close()
 
 
 async def test_after_a_crash_it_says_what_it_keeps() -> None:
