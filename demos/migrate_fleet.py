@@ -344,7 +344,7 @@ def missing() -> str | None:
     try:
         import aetcd  # noqa: F401
     except ModuleNotFoundError:
-        return "no aetcd here (pip install 'ioasid[fleet]')"
+        return "no aetcd here (pip install '.[fleet]' in a checkout)"
     return None
 
 

@@ -1,6 +1,7 @@
 """`ioasid` and `python -m ioasid`: the command line, or which extra it lacks."""
 
 import sys
+from importlib.util import find_spec
 
 __all__: list[str] = []
 
@@ -18,7 +19,15 @@ def main() -> None:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        sys.exit(f"ioasid: this command needs an extra: pip install 'ioasid[{extra}]'")
+        extras = [extra]
+        if "top" in sys.argv and extra != "top" and find_spec("textual") is None:
+            # It would be asked for next.
+            extras.append("top")
+        names = " and ".join(f"`{each}`" for each in extras)
+        sys.exit(
+            f"ioasid: this command needs what the extra {names} brings: "
+            f"pip install '.[{','.join(extras)}]' in a checkout"
+        )
 
 
 if __name__ == "__main__":

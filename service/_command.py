@@ -4,6 +4,9 @@ Answers are tables on a terminal, or JSON with `-o json`, one document or, for `
 With what a command ends is said in `_caller`.
 """
 
+import re
+from typing import Any
+
 import click
 
 from ioasid.service import _doing, _looking
@@ -18,7 +21,30 @@ from ioasid.service._watching import watch
 __all__: list[str] = []
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class Commands(click.Group):
+    """The commands; one that is given an option of theirs says where that goes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        try:
+            return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            ours = {name for each in self.params if each.expose_value for name in each.opts}
+            if error.option_name in ours:
+                more = f"; it goes before the command: ioasid {error.option_name} ..."
+            elif re.fullmatch("-[0-9]", error.option_name):
+                more = "; no number is below 0 here, and a name like it goes after --"
+            else:
+                raise
+            said = error.message.removesuffix(".") + more
+            raise click.NoSuchOption(
+                error.option_name, said, error.possibilities, error.ctx
+            ) from None
+
+
+@click.group(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "-s",
     "--socket",

@@ -100,13 +100,19 @@ async def _connect(link: Link, path: str | Path | socket.socket, tasks: TaskGrou
     try:
         sock = path if isinstance(path, socket.socket) else await _connected(where)
     except OSError as error:
-        raise ConnectionFailed(where, error.strerror or str(error)) from None
+        raise ConnectionFailed(where, _reason(error, where)) from None
     await connect(sock, link, tasks)
     greeted = await link.greeted
     if greeted is None:
         raise ConnectionFailed(where, "the connection ended before it began")
     if isinstance(greeted, IoasidError):
         raise greeted.with_traceback(None)
+
+
+def _reason(error: OSError, path: str) -> str:
+    if isinstance(error, ConnectionRefusedError) and not Path(path).is_socket():
+        return "it is no socket"
+    return error.strerror or str(error)
 
 
 async def _connected(path: str) -> socket.socket:

@@ -21,6 +21,7 @@ from ioasid.actors._port import answered
 from ioasid.actors._session import Session
 from ioasid.core import CloseSession, InvalidArgument, IoasidError, OpenSession, SessionOpened
 from ioasid.service._config import Config
+from ioasid.service._credentials import credentials_of
 from ioasid.service._descriptors import raise_limit
 from ioasid.service._gate import Gate, Member
 from ioasid.service._metrics import Exposition, serving_metrics, take_figures
@@ -38,14 +39,16 @@ BACKLOG: Final = 1024
 async def serve(config: Config, member: Member | None = None) -> None:
     """Serve an allocator until SIGTERM or SIGINT, which end it in order.
 
-    SIGHUP reads the policy file again; one that is no good is logged, and the old one stays. Tells
-    a service manager that it is ready, and that it stops. `member` is what a `config.fleet` needs:
-    that of `ioasid.fleet`. Raises `InvalidArgument` and OSError for
-    a configuration that does not do.
+    SIGHUP reads the policy file again; one that is no good is logged, and the old one stays. Where
+    there is none it ends it, too, as closing a terminal ends any program; not under a service
+    manager or `nohup`. Tells a service manager that it is ready, and that it stops. `member` is
+    what a `config.fleet` needs: that of `ioasid.fleet`. Raises `InvalidArgument` and OSError for a
+    configuration that does not do.
     """
     async with AsyncExitStack() as stack:
         tasks = await stack.enter_async_context(create_task_group())
         # What is noticed of signals from here on is theirs, however early they come.
+        ends_by_hangup = _ends_by_hangup(config)
         signals = stack.enter_context(
             open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         )
@@ -69,7 +72,7 @@ async def serve(config: Config, member: Member | None = None) -> None:
                 notify("READY=1")
                 logger.info("serving %s", listener.getsockname() or "a socket that was passed")
                 async for number in signals:
-                    if number != signal.SIGHUP:
+                    if number != signal.SIGHUP or ends_by_hangup:
                         break
                     _read_again(config, server)
                 notify("STOPPING=1")
@@ -128,12 +131,18 @@ def _exposition() -> Exposition:
     try:
         return Exposition()
     except ModuleNotFoundError:
-        expected = "nothing without prometheus-client: pip install 'ioasid[service]'"
+        expected = "nothing without the extra `service`: pip install '.[service]' in a checkout"
         raise InvalidArgument("metrics", "a path", expected) from None
 
 
 def _policy(config: Config) -> Policy:
     return Policy.only(os.getuid()) if config.policy is None else read_policy(config.policy)
+
+
+def _ends_by_hangup(config: Config) -> bool:
+    # A manager sends it for nothing but to have the policy read, of which there may be none.
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return config.policy is None and "NOTIFY_SOCKET" not in os.environ and not ignored
 
 
 def _read_again(config: Config, server: Server) -> None:
@@ -155,6 +164,7 @@ def bound(path: str, mode: int, group: str | None) -> socket.socket:
 
     Raises OSError that names the path, also if somebody listens there.
     """
+    by = "a service"
     if Path(path).is_socket():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
@@ -165,6 +175,10 @@ def bound(path: str, mode: int, group: str | None) -> socket.socket:
             except BlockingIOError:
                 # Somebody listens, and has much to do.
                 pass
+            else:
+                pid = credentials_of(probe.fileno()).pid
+                # The first process listens for others; 0 is one of another container.
+                by += f" with the process ID {pid}" * (pid > 1)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Nobody connects before it has its owner and mode.
@@ -174,8 +188,14 @@ def bound(path: str, mode: int, group: str | None) -> socket.socket:
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EADDRINUSE:
-                by = "a service" if Path(path).is_socket() else "a file that is no socket"
-                reason = f"it is in use by {by}; choose another socket, or end that first"
+                reason = (
+                    f"it is in use by {by}; end that first, or choose another socket"
+                    if Path(path).is_socket()
+                    else "it is there, and no socket; choose another"
+                )
+            elif error.errno == errno.ENOENT:
+                folder = Path(path).parent
+                reason = f"the folder {folder} is not there; make it, or choose another socket"
             raise OSError(error.errno or errno.EINVAL, reason, path) from None
         finally:
             os.umask(before)

@@ -40,7 +40,8 @@ def serve(
     """Run the service until it is told to end.
 
     Without a configuration it listens on --socket, for the user that runs it alone. Without a
-    journal, what it serves is forgotten when it ends.
+    journal, what it serves is forgotten when it ends. Ctrl-C ends it, and so does closing its
+    terminal (SIGHUP), unless there is a policy file, which is then read again.
 
     \b
     Examples:
@@ -66,7 +67,9 @@ def serve(
         fail(_first(group))
     except* OSError as group:
         error = _first(group)
-        say(f"ioasid: {error.filename or path}: {error.strerror}", err=True)
+        named = path is None and error.filename == (caller.path or DEFAULT_PATH)
+        how = " (by --socket or $IOASID_SOCKET)" if named else ""
+        say(f"ioasid: {error.filename or path}: {error.strerror}{how}", err=True)
         sys.exit(REFUSED)
 
 

@@ -236,7 +236,7 @@ class Top(App[None]):
             text = (await self._asked.explain(ioasid)).text
         except IoasidError as error:
             text = str(error)
-        await self.push_screen(Said(f"why {ioasid}", text))
+        await self.push_screen(Said(f"why {ioasid}, when you asked", text))
 
     def action_evict(self) -> None:
         """Ask, and then evict the holder of the row, or the one that its ID waits for."""

@@ -17,19 +17,31 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("missing", "command", "extra"),
-    [("click", "--help", "service"), ("rich", "status", "service"), ("textual", "top", "top")],
+    ("missing", "command", "names", "extras"),
+    [
+        (["click"], "--help", "`service`", "service"),
+        (["rich"], "status", "`service`", "service"),
+        (["textual"], "top", "`top`", "top"),
+        (["click", "textual"], "top", "`service` and `top`", "service,top"),
+        (["click", "textual"], "status", "`service`", "service"),
+    ],
 )
-def test_without_its_extra_it_says_which(missing: str, command: str, extra: str) -> None:
-    """A plain installation has the command, which names the extra and is no traceback."""
+def test_without_its_extra_it_says_which(
+    missing: list[str], command: str, names: str, extras: str
+) -> None:
+    """A plain installation has the command, which names what it lacks at once, in one line."""
     program = (
-        f"import sys; sys.modules[{missing!r}] = None; sys.argv = ['ioasid', {command!r}]\n"
+        f"import sys; sys.modules |= dict.fromkeys({missing!r})\n"
+        f"sys.argv = ['ioasid', {command!r}]\n"
         "from ioasid.__main__ import main; main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    text = f"ioasid: this command needs an extra: pip install 'ioasid[{extra}]'\n"
+    text = (
+        f"ioasid: this command needs what the extra {names} brings: "
+        f"pip install '.[{extras}]' in a checkout\n"
+    )
     assert (1, text) == (done.returncode, done.stderr)
 
 

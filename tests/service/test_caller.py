@@ -16,6 +16,14 @@ def test_without_a_service(tmp_path: Path) -> None:
     assert str(tmp_path / "s") in error
 
 
+def test_what_is_no_socket(tmp_path: Path) -> None:
+    """A folder or a file in its place is no service that refuses."""
+    (tmp_path / "file").touch()
+    for place in (tmp_path, tmp_path / "file"):
+        status, out, error = call("--socket", str(place), "status")
+        assert (5, "", True) == (status, out, f"{place}: it is no socket; start" in error)
+
+
 def test_a_service_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that stands still is given up, and not waited for without end."""
     monkeypatch.setattr("ioasid.service._caller.ANSWERS_WITHIN", 0.1)

@@ -79,6 +79,24 @@ def test_help_shows_examples() -> None:
         assert "Example" in out, name
 
 
+@pytest.mark.parametrize("option", ["--holder", "--token", "--socket", "-s"])
+def test_an_option_behind_its_place(option: str) -> None:
+    """Who puts what is for all commands behind one is told where it goes."""
+    for command in (("alloc", "vm-1"), ("top",), ("free-set", "vm-1", "--yes")):
+        status, _, error = call(*command, option, "me")
+        assert (2, True) == (
+            status,
+            f"No such option '{option}'; it goes before the command: ioasid {option} ..." in error,
+        )
+    assert "before" not in call("top", "-o", "json")[2]
+
+
+def test_a_number_below_0() -> None:
+    """It is none that is accepted, and not an unknown option alone."""
+    status, _, error = call("alloc-set", "vm-3", "-1")
+    assert (2, True) == (status, "'-1'; no number is below 0 here" in error)
+
+
 def test_every_option_is_explained() -> None:
     """Nobody has to guess what an option does, but for those whose values say it."""
     silent = [

@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from ioasid.core import AllocatorClosed, InvalidArgument, Resync
 from ioasid.journal import JournalInUse
 from ioasid.service import Config, OutcomeUnknown, connect_allocator, serve
 from ioasid.service._program import bound
-from tests.service.programs import Program, a_program
+from tests.service.programs import ENVIRONMENT, Program, a_program
 
 
 def scrape(path: Path) -> str:
@@ -80,14 +82,50 @@ def test_a_socket_that_a_process_left_behind(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     bound(path, 0o600, None).close()
     assert (tmp_path / "s").is_socket()
-    with bound(path, 0o660, None), pytest.raises(OSError, match="in use"):
+    by = f"in use by a service with the process ID {os.getpid()}; end that first"
+    with bound(path, 0o660, None), pytest.raises(OSError, match=by):
         bound(path, 0o660, None)
     (tmp_path / "file").write_text("precious")
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match="no socket"):
         bound(str(tmp_path / "file"), 0o660, None)
     assert "precious" == (tmp_path / "file").read_text()
     with pytest.raises(InvalidArgument):
         bound(str(tmp_path / "t"), 0o660, "no such group")
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_is_closed(tmp_path: Path, ignored: bool) -> None:
+    """It ends a service without a policy file in order, unless that is under nohup."""
+    command = [sys.executable, "-m", "ioasid", "--socket", str(tmp_path / "s"), "serve"]
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(command, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGHUP, handler)
+    with process:
+        try:
+            assert process.stderr is not None
+            while "serving" not in process.stderr.readline():
+                assert process.poll() is None
+            process.send_signal(signal.SIGHUP)
+            if ignored:
+                assert "read the policy again" in process.stderr.readline()
+                process.send_signal(signal.SIGTERM)
+            assert ["stopping", "stopped"] == [
+                line.split()[-1] for line in process.stderr.read().splitlines()
+            ]
+            assert 0 == process.wait(30)
+        finally:
+            process.kill()
+
+
+@pytest.mark.slow
+def test_a_manager_that_reloads(tmp_path: Path) -> None:
+    """A service under a manager goes on at SIGHUP, also without a policy file to read again."""
+    with a_program(tmp_path) as program:
+        program.process.send_signal(signal.SIGHUP)
+        assert 0 == program.call("status")[0]
+        assert "read the policy again" in program.end()
 
 
 @pytest.mark.slow

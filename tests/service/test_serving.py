@@ -15,14 +15,17 @@ def test_bad_configurations(tmp_path: Path) -> None:
 
 
 def test_a_socket_that_cant_be(tmp_path: Path) -> None:
-    """The message names the path and says what is in the way."""
+    """The message names the path, says what is in the way, and how to name another one."""
     (tmp_path / "file").touch()
-    place = tmp_path / "file"
-    status, _, error = call("--socket", str(place), "serve")
-    assert (1, f"ioasid: {place}: it is in use by a file that is no socket; ") == (
-        status,
-        error.partition("choose")[0],
-    )
+    how = " (by --socket or $IOASID_SOCKET)\n"
+    for place in (tmp_path / "file", tmp_path):
+        status, _, error = call("--socket", str(place), "serve")
+        said = f"ioasid: {place}: it is there, and no socket; choose another{how}"
+        assert (1, said) == (status, error)
     place = tmp_path / "gone" / "s"
     status, _, error = call("--socket", str(place), "serve")
-    assert (1, f"ioasid: {place}: No such file or directory\n") == (status, error)
+    said = f"{place}: the folder {place.parent} is not there; make it, or choose another socket"
+    assert (1, f"ioasid: {said}{how}") == (status, error)
+    (tmp_path / "c").write_text(f'socket = "{place}"\n')
+    status, _, error = call("serve", "--config", str(tmp_path / "c"))
+    assert (1, f"ioasid: {said}\n") == (status, error)
