@@ -14,6 +14,7 @@ from contextlib import closing, contextmanager, nullcontext
 from functools import partial
 from hashlib import blake2b
 from importlib.util import find_spec
+from textwrap import shorten
 from threading import Lock
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -67,7 +68,7 @@ class Leaked(AssertionError):
     """A scenario ended and something of its holders was left in an allocator."""
 
 
-@frozen
+@frozen(repr=False)
 class Run:
     """What one schedule came to."""
 
@@ -88,6 +89,12 @@ class Run:
     """Every request that an allocator decided, in order, up to the failure."""
     error: BaseException | None
     """Why it failed; raise it to see the traceback. `None` if it did not."""
+
+    def __repr__(self) -> str:
+        """What ran and what came of it, without the history."""
+        came = shorten(self.failure or "no failure", 80, placeholder=" ...")
+        how = f"picks={dict(self.picks)!r}" if self.seed is None else f"seed {self.seed}"
+        return f"<Run of {self.scenario}, {how} on {self.backend}: {came}>"
 
     @property
     def text(self) -> str:
@@ -159,10 +166,10 @@ class ScheduleFailed(AssertionError):
                 "",
                 shortest.text,
                 "",
-                "To run exactly these again:",
-                f"  replay({found.scenario}, {found.seed}{where})",
-                f"  replay({found.scenario}, picks={dict(shortest.picks)!r}{where})",
-                "and to see it drawn, with record='failed.jsonl' besides:",
+                "To run exactly these again, and see the failure:",
+                f"  print(replay({found.scenario}, {found.seed}{where}).failure)",
+                f"  print(replay({found.scenario}, picks={dict(shortest.picks)!r}{where}).failure)",
+                "To see one drawn, give its replay(...) record='failed.jsonl', run it, and then:",
                 "  python -m ioasid.recorder draw failed.jsonl -o failed.html",
             )
         )
@@ -283,7 +290,8 @@ def replay(
 
     Without either it is first come, first served. The other arguments are those of `explore`,
     and have to be the same; `record` is a file that this schedule is recorded into. Returns what it
-    came to, a failure included. Raises `InvalidArgument`.
+    came to: a failure is not raised, but is its `failure` in words, and its `error`. Raises
+    `InvalidArgument`.
     """
     _check(scenario, backend)
     picker = Picker(seed, picks)

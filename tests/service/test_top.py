@@ -11,6 +11,7 @@ import pytest
 if importlib.util.find_spec("textual") is None:
     pytest.skip("Textual is not installed: pip install 'ioasid[top]'", allow_module_level=True)
 
+from textual.containers import Vertical
 from textual.pilot import Pilot
 from textual.widgets import Static
 
@@ -131,6 +132,10 @@ async def test_why() -> None:
             await screen.press(*keys)
             await screen.until(screen.said)
             assert text in screen.said()
+            if keys == ["w"]:
+                # The row behind it counts on.
+                box = screen.app.screen.query_one(Vertical)
+                assert box.border_title in ("why 1, when you asked", "why 2, when you asked")
             await screen.press("escape")
             await screen.until(lambda: not screen.said())
 

@@ -179,8 +179,14 @@ def test_a_leaked_reference_is_found() -> None:
     again = replay(guest_with_a_mirror, picks=shortest.picks)
     assert (shortest.text, shortest.failure) == (again.text, again.failure)
     assert 0 < len(shortest.picks) < len(found.picks)
-    assert f"replay(guest_with_a_mirror, {found.seed})" in str(failure)
-    assert f"picks={dict(shortest.picks)!r}" in str(failure)
+    assert f"  print(replay(guest_with_a_mirror, {found.seed}).failure)\n" in str(failure)
+    assert f"picks={dict(shortest.picks)!r}).failure)\n" in str(failure)
+    came = "on asyncio: Leaked: holder 'mirror' is suspended 'mirror' holds 1 reference of"
+    assert f"<Run of guest_with_a_mirror, seed {found.seed} {came} IOASID 1 ...>" == repr(found)
+    assert f"<Run of guest_with_a_mirror, picks={dict(again.picks)!r} {came} IOASID 1 ...>" == repr(
+        again
+    )
+    assert repr(replay(guest_with_a_mirror, 0)).endswith(", seed 0 on asyncio: no failure>")
     assert shortest.text in str(failure)
     assert None is replay(guest_with_a_mirror).error
 
