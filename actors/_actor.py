@@ -10,7 +10,8 @@ actor's memory of events and outlives the crash, as hardware does.
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, ClassVar, Final
 
@@ -30,7 +31,7 @@ from ioasid.actors._errors import (
 from ioasid.actors._mailbox import SHARE, Mailbox, MailboxClosed
 from ioasid.actors._owed import Item, Owed
 from ioasid.actors._reply import Reply, current_task, is_cancelled, reply_factory
-from ioasid.actors._session import Session
+from ioasid.actors._session import Session, ending_of
 from ioasid.actors._steps import Fault, HostTap, PlantedFault
 from ioasid.actors._subscription import Subscription
 from ioasid.actors._supervision import (
@@ -76,6 +77,11 @@ SHOWN: Final = 1000
 """So many characters of what a request failed with are shown to its asker."""
 GONE: Final = frozenset(("stopped", "suspended", "down"))
 """The states that an actor does not come back from."""
+EVICTED: Final = (
+    "was evicted while it served, or lost its name while its connection was broken: "
+    "what it had may be given out by now"
+)
+"""What happened to an actor whose session ended, and that did not end it itself."""
 
 
 class Actor:
@@ -365,8 +371,9 @@ class Actor:
             await self._serve(allocator, task_status)
         except Exception as raised:
             error = alone(raised)
-            if isinstance(error, AllocatorClosed):
-                self._gone("stopped", "ended with the allocator")
+            if isinstance(error, AllocatorClosed) and self._state != "starting":
+                self._gone("stopped", f"ended with the allocator, which {error.reason}")
+                logger.warning("%s ended with the allocator, which %s", self.holder, error.reason)
                 return False
             if isinstance(error, Unclean):
                 self._gone("suspended", "was stopped")
@@ -391,13 +398,16 @@ class Actor:
                 return False
             self._state = "restarting"
             wait = restarts.next()
+            ended = isinstance(error, SessionEnded) and error.session == self.session.number
             logger.warning(
-                "%s crashed; restart %d of %d in %.2f s",
+                "%s %s; restart %d of %d in %.2f s",
                 self.holder,
+                EVICTED if ended else "crashed",
                 restarts.in_a_row,
                 restarts.most,
                 wait,
-                exc_info=error,
+                # Somebody did it: no line of the actor's has a part in it.
+                exc_info=None if ended else error,
             )
             await sleep(wait)
             return True
@@ -407,7 +417,7 @@ class Actor:
     async def _serve(self, allocator: Session, task_status: TaskStatus[None]) -> None:
         restarted = self._state != "starting"
         over = False
-        async with allocator.session(self.holder) as self.session:
+        async with allocator.session(self.holder) as self.session, self._told_of_its_end():
             async with create_task_group() as tasks:
                 self.tasks = tasks
                 self._task = self._current_task()
@@ -423,6 +433,16 @@ class Actor:
             if not over:
                 # A task group ends in silence with a task in it that ends by a cancellation.
                 raise RuntimeError(f"a task of {self.holder} was cancelled")
+
+    @asynccontextmanager
+    async def _told_of_its_end(self) -> AsyncIterator[None]:
+        # Its subscription may end before the allocator does, or it has none.
+        self._end_of_allocator = ending_of(self.session)
+        forget = self._end_of_allocator.watch(self.note_event)
+        try:
+            yield
+        finally:
+            forget()
 
     async def _serve_in(self, restarted: bool, task_status: TaskStatus[None]) -> None:
         self.events = self.subscribe(restarted=restarted)
@@ -445,8 +465,10 @@ class Actor:
             await self._begin_to_stop(self._stop_asked)
         while True:
             while self._backlog:
+                self._noted = False
                 if self.events is not None:
                     await self._take(self.events)
+                self._end_of_allocator.check()
                 message, reply = self._backlog.popleft()
                 if message is not NOTE:
                     await self._handle(message, reply)
@@ -533,7 +555,6 @@ class Actor:
             self._failed(self._astray(error))
 
     async def _take(self, events: Subscription) -> None:
-        self._noted = False
         # To come back for the next one acknowledges the last one, unless it was deferred.
         while (message := events.take()) is not None:
             self.report(message)

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from ioasid.actors._commit import Answers, Batch, Commit, CommitStage
 from ioasid.actors._deadlines import Deadlines
 from ioasid.actors._durable import Keeper
+from ioasid.actors._ending import Ending
 from ioasid.actors._envelope import Envelope, Fate
 from ioasid.actors._errors import alone
 from ioasid.actors._mailbox import Mailbox, MailboxClosed
@@ -92,6 +93,7 @@ class AllocatorActor:
         self.reason = "was shut down"
         self.crash: Exception | None = None
         self.ended: Reply[None] = self.new_reply()
+        self.ending: Final = Ending()
         self._core = core
         self._lane = self.mailbox.lane()
         self._going_on = False
@@ -505,6 +507,7 @@ class AllocatorActor:
         self._taken.clear()
         self._waiting.clear()
         self._tickets.clear()
+        self.ending.begin(self.reason)
         orderly = self._stopping and not self._killed and self.crash is None
         error = None if orderly else AllocatorClosed(self.reason)
         for outlet in (*self._outlets.values(), *self._joining.values()):

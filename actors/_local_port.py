@@ -39,6 +39,7 @@ class LocalPort:
         "_session",
         "_thread",
         "check",
+        "ending",
         "new_reply",
     )
 
@@ -51,6 +52,7 @@ class LocalPort:
         self._has_left = False
         self._thread: Final = actor.door.thread
         self.check = actor.door.check
+        self.ending: Final = actor.ending
         self.new_reply = actor.new_reply
 
     @property

@@ -7,6 +7,7 @@ subscription. In process the port puts envelopes into a mailbox; over a socket i
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+from ioasid.actors._ending import Ending
 from ioasid.actors._reply import Reply
 from ioasid.core import (
     AllocatorClosed,
@@ -49,6 +50,10 @@ class Port(Protocol):
 
     new_reply: Callable[[], Reply[Any]]
     """Makes a reply for the running event loop; for whoever waits beside."""
+
+    @property
+    def ending(self) -> Ending:
+        """The end of the allocator."""
 
     @property
     def keeps(self) -> bool:

@@ -8,6 +8,7 @@ from anyio import sleep
 from msgspec.structs import replace
 
 from ioasid.actors._again import PAUSE
+from ioasid.actors._ending import Ending
 from ioasid.actors._port import Port, answered
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
@@ -586,3 +587,8 @@ def _one_life(ranges: object, remembered: set[int]) -> int | None:
     if len(remembered) > 1:
         raise InvalidArgument.of("ranges", ranges, "ranges of one generation, or name it")
     return next(iter(remembered), None)
+
+
+def ending_of(session: Session) -> Ending:
+    """Return the end of a session's allocator, for who lives by it and may never ask it again."""
+    return session._port.ending

@@ -139,8 +139,9 @@ class Subscription:
     def take(self) -> Event | Resync | None:
         """Acknowledge the last message, unless put off; return the next one, `None` if none waits.
 
-        Raises `SessionEnded` if the holder was evicted and `AllocatorClosed` if the allocator
-        crashed; there will be no more messages then. Raises RuntimeError before it is entered.
+        Raises `SessionEnded` if the holder was evicted and `AllocatorClosed` if there is no
+        allocator any more, in order or not: there will be no more messages then. Raises
+        RuntimeError before it is entered.
         """
         queue = self._queue
         messages = queue.messages
@@ -154,8 +155,10 @@ class Subscription:
             self._in_hand = None
             raise queue.error.with_traceback(None)
         self._in_hand = message = messages.popleft() if messages else None
-        if message is None and self._answer is None:
+        if message is None:
             self._entered()
+            # Whoever is woken would wait for ever, where an iteration ends.
+            self._port.ending.check()
         return message
 
     def acknowledge(self, message: Event | Resync) -> None:

@@ -419,6 +419,7 @@ async def close_set(session: Session, token: str) -> None:
                 await session.free_set(record.sid, destroy=True)
             while True:
                 await session.find_set(token)
-                await anext(watch)
+                # Where it ended in order, the next look raises.
+                await anext(watch, None)
         except UnknownToken:
             return

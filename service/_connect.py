@@ -147,7 +147,7 @@ async def _leave(link: Link, port: RemotePort) -> None:
         link.close(CLOSED, None)
         left.set()
 
-    if link.reason is None:
+    if not link.is_over:
         link.leave(port, CloseSession(), Then(close))
         with move_on_after(LEAVE_WITHIN, shield=True):
             await left.wait()
@@ -160,7 +160,7 @@ async def _keep(
     # Makes the connection again whenever it breaks.
     while True:
         await link.broken.wait()
-        if link.reason is not None:
+        if link.ending.reason is not None:
             return
         deadline = current_time() + within
         wait = FIRST_WAIT

@@ -21,7 +21,7 @@ from ioasid.service._caller import (
     set_of,
     tokens,
 )
-from ioasid.service._eviction import evicted, said_of_eviction
+from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
 from ioasid.service._plain import plain
 from ioasid.service._survey import pages
 
@@ -256,8 +256,9 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
     """Declare a holder dead.
 
     What it was told counts as acknowledged, its references are dropped. Only when nothing of it can
-    reach an ID any more: what it programmed may be reused at once. Says which IDs came back to the
-    pool, and which still wait for somebody else.
+    reach an ID any more: what it programmed may be reused at once. A holder that is live, as
+    `ioasid status` says, is better stopped first: the question names its session. Says which IDs
+    came back to the pool, and which still wait for somebody else.
 
     \b
     Examples:
@@ -265,14 +266,14 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
       ioasid evict vdcm:dsa0 --yes -o json
     """  # noqa: D301 - for Click
 
-    async def look(session: Session) -> None:
-        holders = await pages(session.list_holders, "holders")
-        if name not in {each.holder for each in holders}:
-            raise UnknownHolder(name)
+    async def look(session: Session) -> Any:
+        for each in await pages(session.list_holders, "holders"):
+            if each.holder == name:
+                return each
+        raise UnknownHolder(name)
 
     if not yes:
-        caller.run(look)
-        click.confirm(f"Is nothing that {name} programmed in use any more?", abort=True)
+        click.confirm(question_of_eviction(caller.run(look)), abort=True)
 
     found = caller.run(lambda session: evicted(session, name))
     if caller.is_json:

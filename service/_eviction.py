@@ -6,7 +6,8 @@ from typing import Final
 from attrs import frozen
 
 from ioasid.actors import Session
-from ioasid.core import NotFound, StaleIoasid
+from ioasid.core import HolderRecord, NotFound, StaleIoasid
+from ioasid.service._plain import plain
 from ioasid.service._survey import Kept, Surveyor, ranges
 
 __all__: list[str] = []
@@ -57,6 +58,18 @@ async def _blockers(session: Session, kept: Kept) -> tuple[str, ...] | None:
     except (NotFound, StaleIoasid):
         return None
     return why.blockers
+
+
+def question_of_eviction(holder: HolderRecord) -> str:
+    """Return what to ask before an eviction; of a holder that is live it warns."""
+    name, session = plain(holder.holder), holder.session
+    programmed = f"Is nothing that {name} programmed in use any more?"
+    if session is None:
+        return programmed
+    return (
+        f"{name} is live (session {session}): it is told, but what it does meanwhile may reach "
+        f"what others are given. {programmed}"
+    )
 
 
 def said_of_eviction(found: Eviction) -> Iterator[str]:

@@ -105,9 +105,7 @@ class Welcome(Frame, frozen=True):
     `epoch` names the process of the server: with another one it has forgotten what was asked
     before. `resumed` says that it remembers the `client`: what was not answered can be sent again
     and is decided once. `requests` is how many may be under way at once, `waits` how many besides
-    may wait for a reclaim. `features` are names of what the server can do besides, `journal` for
-    one with which a client may go on over another epoch. `role` is what the policy makes of the
-    client.
+    may wait for a reclaim. `role` is what the policy makes of the client.
     """
 
     version: int
@@ -116,7 +114,6 @@ class Welcome(Frame, frozen=True):
     requests: int
     waits: int
     role: str
-    features: tuple[str, ...] = ()
 
 
 class Narrowed(Frame, frozen=True):

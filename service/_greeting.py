@@ -50,5 +50,4 @@ def welcome(shared: Shared, permit: Permit, *, resumed: bool) -> Welcome:
         limits.requests,
         limits.waits,
         permit.role,
-        shared.features,
     )

@@ -3,8 +3,9 @@
 A link outlives its connections. When one breaks, the server suspends whoever had a session on it;
 on the next one the link opens the same sessions under their names, subscribes again, each time
 beginning with a Resync, and sends again, under the same IDs, what was not answered. What the server
-decided already it answers from memory. Where it does not remember, for it is another process by
-now, what was sent and may have been decided is `OutcomeUnknown`.
+decided already it answers from memory. Where it does not remember, for too many others came since,
+what was sent and may have been decided is `OutcomeUnknown`. A server that is another process by now
+is another allocator: everything ends.
 """
 
 from collections import deque
@@ -16,6 +17,7 @@ from typing import Any, Final
 from anyio import Event as Signal
 from msgspec import Struct
 
+from ioasid.actors._ending import Ending
 from ioasid.actors._reply import Reply, reply_factory
 from ioasid.actors._thread import Door
 from ioasid.core import (
@@ -81,7 +83,6 @@ class Link:
         """What the server said last; the bounds are its."""
         self._ready = False
         """Whether sessions and subscriptions are as they were, so that requests may be sent."""
-        self._epoch: str | None = None
         self._ids = count(1)
         self._pending: dict[int, Asking] = {}
         self._unsent: deque[Asking] = deque()
@@ -95,8 +96,7 @@ class Link:
         """Of sessions that were opened and have no port yet."""
         self._out: deque[Struct] = deque()
         self._acks: tuple[Holder, list[tuple[int, int]]] | None = None
-        self.reason: str | None = None
-        """Why there is nothing any more; `None` as long as there is."""
+        self.ending: Final = Ending()
         self.greeted: Reply[Welcome | IoasidError | None] = self.new_reply()
         """Is told how the connection that is being made begins."""
         self.broken = Signal()
@@ -108,8 +108,7 @@ class Link:
         self, holder: Holder | None, request: Request, reply: Reply[Any] | None, outlet: Any = None
     ) -> None:
         """Send a request, or keep it until there is a connection; a reply takes the answer."""
-        if self.reason is not None:
-            raise AllocatorClosed(self.reason)
+        self.ending.check()
         asking = Asking(next(self._ids), holder, request, reply, outlet)
         self._pending[asking.id] = asking
         if reply is not None:
@@ -118,7 +117,7 @@ class Link:
 
     def tell(self, holder: Holder, request: Request) -> None:
         """Send what nobody waits for; what must not be lost is sent again like any request."""
-        if self.reason is not None:
+        if self.is_over:
             return
         kind = type(request)
         if kind is Acknowledge:
@@ -130,7 +129,7 @@ class Link:
 
     def leave(self, holder: Session, request: Request, reply: Any = None) -> None:
         """Send a session's last request; it is not opened again."""
-        if self.reason is None:
+        if not self.is_over:
             self.ask(holder, request, reply)
             self._holders.pop(holder, None)
             self._leaving[holder] = None
@@ -169,9 +168,9 @@ class Link:
 
     def close(self, reason: str, error: AllocatorClosed | None) -> None:
         """End everything: what waits is refused, subscribers are told (`None`: in order)."""
-        if self.reason is not None:
+        if self.is_over:
             return
-        self.reason = reason
+        self.ending.begin(reason)
         pending, self._pending = self._pending, {}
         audience, self._audience = self._audience, Audience()
         self._by_reply.clear()
@@ -229,7 +228,7 @@ class Link:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing any more."""
-        return self.reason is not None
+        return self.ending.reason is not None
 
     @property
     def is_connected(self) -> bool:
@@ -337,19 +336,11 @@ class Link:
             case Welcome():
                 self._welcomed(frame)
             case Goodbye(reason):
-                if self.outlives(self.welcome):
-                    self._break(AllocatorClosed(reason))
-                else:
-                    self.close(reason, None)
+                self.close(reason, None)
             case Refused():
                 self._break(error_from(frame))
             case _:
                 pass
-
-    @staticmethod
-    def outlives(welcome: Welcome | None) -> bool:
-        """Tell whether the server's state outlives its process."""
-        return welcome is not None and "journal" in welcome.features
 
     def _answered(self, number: int, answer: Any) -> None:
         asking = self._settle(number)
@@ -393,8 +384,7 @@ class Link:
     def _welcomed(self, welcome: Welcome) -> None:
         before = self.welcome
         self.welcome = welcome
-        other_process = before is not None and before.epoch != welcome.epoch
-        if other_process and not self.outlives(welcome):
+        if before is not None and before.epoch != welcome.epoch:
             self.close(
                 "was restarted: connect again, under the same name",
                 AllocatorClosed("was restarted"),

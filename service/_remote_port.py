@@ -7,7 +7,6 @@ from ioasid.actors._port import Outlet
 from ioasid.actors._reply import Reply
 from ioasid.core import (
     Acknowledge,
-    AllocatorClosed,
     CloseSession,
     Event,
     Request,
@@ -25,7 +24,16 @@ __all__: list[str] = []
 class RemotePort:
     """One session's way over a link; see `Port`."""
 
-    __slots__ = ("_link", "_thread", "check", "current", "name", "new_reply", "session")
+    __slots__ = (
+        "_link",
+        "_thread",
+        "check",
+        "current",
+        "ending",
+        "name",
+        "new_reply",
+        "session",
+    )
 
     def __init__(self, link: Link, session: int, name: str = "") -> None:
         self._link = link
@@ -34,6 +42,7 @@ class RemotePort:
         self.name = name
         self._thread: Final = link.door.thread
         self.check = link.door.check
+        self.ending: Final = link.ending
         self.new_reply = link.new_reply
 
     def send(self, request: Request) -> Reply[Any]:
@@ -48,8 +57,7 @@ class RemotePort:
         if get_ident() != self._thread:
             self.check()
         link = self._link
-        if link.reason is not None:
-            raise AllocatorClosed(link.reason)
+        link.ending.check()
         reply = self.new_reply()
         error = refused(request, attached=outlet is not None)
         if error is not None:

@@ -59,7 +59,6 @@ class Server:
         driver: LocalPort,
         policy: Policy,
         limits: Limits,
-        features: tuple[str, ...],
         tasks: TaskGroup,
         gate: Gate | None,
     ) -> None:
@@ -67,7 +66,7 @@ class Server:
         """May be replaced; it holds for connections that come."""
         memories = Memories(limits.requests, limits.waits, limits.remembered_clients)
         epoch = token_hex(8)
-        self._shared = Shared(driver, limits, epoch, features, memories, Account(), gate, tasks)
+        self._shared = Shared(driver, limits, epoch, memories, Account(), gate, tasks)
         self._limits = limits
         self._peers: dict[Peer, float] = {}
         """With when each has to have said Hello."""
@@ -164,7 +163,6 @@ async def serving(
     policy: Policy,
     *,
     limits: Limits | None = None,
-    features: tuple[str, ...] = (),
     gate: Gate | None = None,
 ) -> AsyncIterator[Server]:
     """Serve an allocator on a listening Unix socket, for the length of an `async with`.
@@ -175,7 +173,7 @@ async def serving(
     """
     with one_task("serving"):
         async with create_task_group() as tasks:
-            server = Server(driver, policy, limits or Limits(), features, tasks, gate)
+            server = Server(driver, policy, limits or Limits(), tasks, gate)
             tasks.start_soon(server.watch_hellos, name="ioasid hellos")
             async with listening(listener, server.new_peer):
                 try:

@@ -19,7 +19,6 @@ class Shared:
     driver: LocalPort
     limits: Limits
     epoch: str
-    features: tuple[str, ...]
     memories: Memories
     account: Account
     gate: Gate | None = None

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import pairwise
 from threading import Thread
 from typing import Any
@@ -477,26 +477,95 @@ async def test_a_cancelled_actor_answers_everybody() -> None:
         assert {"wait": ActorStopped} == asked.came_to
 
 
-async def test_it_ends_with_the_allocator() -> None:
-    """An allocator that is gone ends the actor, without a restart."""
-    parrot, listener = Parrot(), Listener("listener")
+@pytest.mark.parametrize("orderly", [True, False])
+async def test_it_ends_with_the_allocator(
+    *, orderly: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An allocator that is gone, in order or not, ends every actor, without a restart."""
+    actors = [Parrot(), Listener("listener"), Listener("waiter")]
 
-    async def fail(tasks: TaskGroup) -> None:
+    async def serve(tasks: TaskGroup) -> None:
         async with open_allocator(capacity=16) as host:
-            await tasks.start(parrot.run, host)
-            await tasks.start(listener.run, host)
-            raise ZeroDivisionError
+            for actor in actors:
+                await tasks.start(actor.run, host)
+            await asked.ask("later", lambda: actors[2].ask(Wait()))
+            if not orderly:
+                raise ZeroDivisionError
 
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            asked = Asked(tasks)
+            with nullcontext() if orderly else pytest.raises(ZeroDivisionError):
+                await serve(tasks)
+            for actor in actors:
+                await actor.ended.wait()
+                assert "stopped" == actor.statistics().state
+                with pytest.raises(ActorStopped, match="allocator, which was shut down"):
+                    await actor.ask(Say("hello"))
+    assert {"later": ActorStopped} == asked.came_to
+    assert [[False]] * 3 == [actor.starts for actor in actors]
+    assert {
+        f"{each.holder} ended with the allocator, which was shut down" for each in actors
+    } == set(caplog.messages)
+
+
+async def test_it_deals_with_what_it_was_told_before_the_allocator_ended() -> None:
+    """What waited in its queue at an orderly end is handled first."""
+    listener = Listener("listener")
     async with anyio.create_task_group() as tasks:
-        with pytest.raises(ZeroDivisionError):
-            await fail(tasks)
+        async with open_allocator(capacity=16) as host:
+            await tasks.start(listener.run, host)
+            await host.alloc((await host.alloc_set("vm-1", 4)).sid)
         await listener.ended.wait()
-        assert not parrot.ended.is_set()
-        with pytest.raises(ActorStopped, match="ended with the allocator"):
-            await parrot.ask(Take(1))
-        with pytest.raises(ActorStopped, match="ended with the allocator"):
-            await listener.ask(Say("hello"))
-    assert ([False], [False]) == (parrot.starts, listener.starts)
+    assert ["ALLOC"] == [each.kind for each in listener.said if isinstance(each, Event)]
+
+
+async def test_it_does_not_start_without_an_allocator() -> None:
+    """Started when its allocator is gone, an actor raises so."""
+    async with open_allocator(capacity=16) as host:
+        pass
+    parrot = Parrot()
+    async with anyio.create_task_group() as tasks:
+        with pytest.raises(AllocatorClosed):
+            await tasks.start(parrot.run, host)
+    assert parrot.ended.is_set()
+
+
+@pytest.mark.parametrize("kind", [Parrot, Listener])
+async def test_a_live_actor_that_is_evicted(
+    kind: type[Parrot], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so, without a traceback, and starts anew with nothing; its asker is told."""
+    actor = kind("victim")
+    async with running(actor) as host:
+        ioasid = await host.alloc((await host.alloc_set("vm-1", 4)).sid)
+        await actor.ask(Take(ioasid))
+        await host.evict("victim")
+        if kind is Parrot:
+            with pytest.raises(ActorCrashed):
+                await actor.ask(Take(ioasid))
+        await settle()
+        assert "hello" == await actor.ask(Say("hello"))
+        assert [(), ()] == actor.held
+    (message,) = caplog.messages
+    assert message.startswith("victim was evicted while it served")
+    assert [None] == [each.exc_info for each in caplog.records]
+
+
+async def test_whoever_is_told_nothing_may_note_more_than_once() -> None:
+    """Without a subscription, each note lets the actor look again whether it is clean."""
+    engine = Engine()
+    async with running(engine) as host:
+        ioasid = await host.alloc((await host.alloc_set("vm-1", 4)).sid)
+        await engine.ask(Take(ioasid))
+        engine.note_event()
+        await settle()
+        engine.stop()
+        await settle()
+        assert "stopping" == engine.statistics().state
+        engine.jobs.clear()
+        engine.note_event()
+        await engine.ended.wait()
 
 
 async def test_a_start_that_fails_raises() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -112,11 +113,11 @@ def run_in(folder: Path, program: str) -> str:
 
 @pytest.mark.slow
 def test_first_service(tmp_path: Path) -> None:
-    """A driver that is killed keeps its ID from reuse, and lets go when it comes back."""
+    """A driver that is killed keeps its ID from reuse; it comes back, and so after a restart."""
     terminal = Terminal(tmp_path)
     drive = str(TUTORIAL / "drive.py")
     serve = ("-m", "ioasid", "serve", "--journal", "ioasid.journal")
-    with terminal.started(*serve, until="serving"):
+    with terminal.started(*serve, until="serving") as service:
         with terminal.started(drive, terminal.socket, until="dma0 is served") as driver:
             assert "vm-1 may use 1 as 101\n" == terminal.run(TUTORIAL / "guest.py")
             assert "copier:dma0: 1" in terminal.ioasid("find", "1")
@@ -126,9 +127,18 @@ def test_first_service(tmp_path: Path) -> None:
         why = terminal.ioasid("why", "1")
         shown = (TUTORIAL / "first-service.md").read_text(encoding="utf-8")
         assert as_words(why) in as_words(shown)
-        with terminal.started(drive, terminal.socket, until="dma0 is served"):
+        with terminal.started(drive, terminal.socket, until="dma0 is served") as driver:
             terminal.ioasid("free", "1", "--wait")
             assert "" == terminal.ioasid("why", "1")
+            terminal.ioasid("free-set", "vm-1", "--yes", "--wait")
+            pasid = terminal.run(TUTORIAL / "guest.py").split()[3]
+            service.send_signal(signal.SIGINT)
+            service.wait()
+            with terminal.started(*serve, until="serving"):
+                assert driver.stdout is not None
+                said = "".join(driver.stdout.readline() for _ in range(2))
+                assert f"```text\n{said}```" in shown
+                assert "copier:dma0: 1" in terminal.ioasid("find", pasid)
 
 
 def as_words(text: str) -> str:

@@ -48,7 +48,6 @@ class Service:
 async def a_service(
     policy: Policy | None = None,
     limits: Limits | None = None,
-    features: tuple[str, ...] = (),
     **options: Any,
 ) -> AsyncIterator[Service]:
     """Serve an allocator on a socket of its own; takes what `open_allocator` takes."""
@@ -56,7 +55,7 @@ async def a_service(
         policy = policy or Policy.only(UID)
         async with (
             open_driver(**options) as driver,
-            serving(driver, listener, policy, limits=limits, features=features) as server,
+            serving(driver, listener, policy, limits=limits) as server,
         ):
             yield Service(Path(folder, "socket"), server, driver)
 

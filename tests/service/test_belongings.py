@@ -43,7 +43,7 @@ class Telling(Connection):
 async def test_sessions_come_and_go() -> None:
     """One is there when it is answered, and no more as soon as it is to be closed."""
     async with open_driver() as driver:
-        shared = Shared(driver, Limits(sessions=2), "epoch", (), Memories(1, 1, 1), Account())
+        shared = Shared(driver, Limits(sessions=2), "epoch", Memories(1, 1, 1), Account())
         has = Belongings(shared)
 
         def send(request: Request, port: Any = driver) -> None:
@@ -83,7 +83,7 @@ async def test_what_is_admitted() -> None:
     """Names by the permit, with the owner that the kernel names, and queues of a bounded size."""
     async with open_driver() as driver:
         limits = Limits(subscriptions=1, queue_size=10)
-        has = Belongings(Shared(driver, limits, "epoch", (), Memories(1, 1, 1), Account()))
+        has = Belongings(Shared(driver, limits, "epoch", Memories(1, 1, 1), Account()))
         assert OpenSession("a", UID) == has.admitted(OpenSession("a", 5), OPERATOR)
         with pytest.raises(PermissionDenied):
             has.admitted(OpenSession("a"), a_permit(Role.DRIVER, holders=("b",)))
@@ -101,7 +101,7 @@ async def test_what_is_admitted() -> None:
 async def test_who_left_gets_nothing() -> None:
     """A session that is opened when the connection is gone is suspended at once."""
     async with open_driver() as driver:
-        has = Belongings(Shared(driver, Limits(), "epoch", (), Memories(1, 1, 1), Account()))
+        has = Belongings(Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account()))
 
         class Gone(Telling):
             def told(self, asked: Asked) -> None:

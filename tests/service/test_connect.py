@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from ioasid.actors import Kvm
+from ioasid.actors import ActorStopped, CloseVm, Kvm
 from ioasid.actors._open import open_driver
 from ioasid.core import (
     AllocatorClosed,
@@ -245,6 +245,37 @@ async def test_the_end_of_a_service() -> None:
         assert ["was shut down"] == refused
         with pytest.raises(AllocatorClosed, match="was shut down"):
             await host.statistics()
+
+
+async def test_the_end_of_a_service_ends_device_actors(caplog: pytest.LogCaptureFixture) -> None:
+    """A driver in a client is told of an orderly end, too: nobody can reach it any more."""
+    async with a_service() as service, anyio.create_task_group() as tasks:
+        async with a_client(service) as host:
+            await host.alloc_set("vm-1", 8)
+            kvm = Kvm("vm-1")
+            await tasks.start(kvm.run, host)
+            events = await host.subscribe().__aenter__()
+            await service.server.end("was shut down")
+            with anyio.fail_after(10):
+                await kvm.ended.wait()
+            with pytest.raises(ActorStopped, match="allocator, which was shut down"):
+                await kvm.ask(CloseVm())
+            assert [] == [each async for each in events]
+            with pytest.raises(AllocatorClosed, match="was shut down"):
+                events.take()
+            with pytest.raises(AllocatorClosed, match="was shut down"):
+                await tasks.start(Kvm("vm-2").run, host)
+    assert ["kvm:vm-1 ended with the allocator, which was shut down"] == caplog.messages
+
+
+async def test_leaving_a_service_ends_device_actors() -> None:
+    """A driver that is left behind when the connection is left ends as well."""
+    async with a_service() as service, anyio.create_task_group() as tasks:
+        async with a_client(service) as host:
+            kvm = Kvm("vm-1")
+            await tasks.start(kvm.run, host)
+        with anyio.fail_after(10):
+            await kvm.ended.wait()
 
 
 async def test_device_actors_run_in_a_client() -> None:

@@ -56,7 +56,7 @@ FROM_CLIENT = [
     GiveUp(4, 3, 7),
 ]
 FROM_SERVER = [
-    Welcome(1, "epoch", True, 5, 5, "operator", ("journal",)),
+    Welcome(1, "epoch", True, 5, 5, "operator"),
     Answered(1, Allocated(1, 5)),
     Answered(2, refusal_of(UnknownRequest("Nap"))),
     Deliver((4,), Event(1, EventKind.FREE, 2, 3, data="{\n")),

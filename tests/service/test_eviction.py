@@ -1,12 +1,33 @@
 """An eviction, and what is said to have come of it."""
 
 import pytest
+from msgspec.structs import replace
 
 from ioasid.actors import open_allocator
 from ioasid.core import UnknownHolder
-from ioasid.service._eviction import Eviction, StillWaiting, evicted, said_of_eviction
+from ioasid.service._eviction import (
+    Eviction,
+    StillWaiting,
+    evicted,
+    question_of_eviction,
+    said_of_eviction,
+)
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_the_question_warns_of_a_live_holder() -> None:
+    """Whoever is connected yet is named with its session; who crashed is not."""
+    async with open_allocator(holder="host") as allocator:
+        pasid = await allocator.alloc((await allocator.alloc_set("vm-1", 4)).sid)
+        async with allocator.session("dsa") as dsa:
+            await dsa.get(pasid)
+            live, _ = (await allocator.list_holders()).holders
+            asked = question_of_eviction(live)
+            assert asked.startswith(f"dsa is live (session {dsa.number}): ")
+            crashed = replace(live, session=None)
+            asked = question_of_eviction(crashed)
+            assert "Is nothing that dsa programmed in use any more?" == asked
 
 
 async def test_what_came_back_and_what_waits_for_others() -> None:

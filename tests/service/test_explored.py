@@ -85,7 +85,7 @@ async def connections_that_break() -> None:
     """An agent frees what a holding subscriber was told of, and both are cut off at any moment."""
     rounds = 3
     async with open_driver(capacity=16) as driver, anyio.create_task_group() as tasks:
-        server = Server(driver, Policy.only(0), Limits(requests=3, waits=2), (), tasks, None)
+        server = Server(driver, Policy.only(0), Limits(requests=3, waits=2), tasks, None)
         formats = (WireFormat.MSGPACK, WireFormat.JSON)
         async with (
             a_client(server, tasks, "agent", choose(formats)) as (agent, one),
