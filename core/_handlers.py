@@ -96,8 +96,11 @@ class Handlers:
         high = _check.ioasid(high, "max")
         if high > last:
             raise InvalidArgument("max", str(high), f"an ID below the capacity, at most {last}")
+        if low > last:
+            raise InvalidArgument("min", str(low), f"an ID below the capacity, at most {last}")
         if low > high:
-            raise InvalidArgument("min", str(low), f"at most max, which is {high}")
+            # A least number has a default.
+            raise InvalidArgument("max", str(high), f"at least min, which is {low}")
         return low, high
 
     def _owner(self, ioasid: Any, sid: Any, generation: Any) -> IoasidSet:

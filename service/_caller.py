@@ -29,6 +29,7 @@ from ioasid.core import (
     AllocatorClosed,
     GroupExhausted,
     InvalidArgument,
+    InvalidRequest,
     IoasidError,
     QuotaExceeded,
     SetRecord,
@@ -37,7 +38,7 @@ from ioasid.core import (
     UnknownToken,
 )
 from ioasid.service._connect import DEFAULT_PATH, connect_allocator
-from ioasid.service._errors import ConnectionFailed, RefusedByServer
+from ioasid.service._errors import ConnectionFailed, PermissionDenied, RefusedByServer
 from ioasid.service._gate import Member
 from ioasid.service._plain import fitted, plain
 from ioasid.service._survey import pages
@@ -47,6 +48,7 @@ __all__: list[str] = []
 T = TypeVar("T")
 
 REFUSED: Final = 1
+CALLED_WRONGLY: Final = 2
 NOT_FOUND: Final = 3
 NOT_PERMITTED: Final = 4
 NO_SERVICE: Final = 5
@@ -74,7 +76,7 @@ class Caller:
         self.member = member
         """What makes a service one of a fleet's, if a package above brings that."""
         self._holder = holder or f"ioasid:{os.getpid()}"
-        self._token = token
+        self.token = token
 
     @property
     def is_json(self) -> bool:
@@ -106,7 +108,7 @@ class Caller:
     def connect(self) -> AbstractAsyncContextManager[Session]:
         """Return the session to enter; one that breaks is not opened again."""
         return connect_allocator(
-            self.path or DEFAULT_PATH, holder=self._holder, token=self._token, reconnect_within=0
+            self.path or DEFAULT_PATH, holder=self._holder, token=self.token, reconnect_within=0
         )
 
     def show(self, found: Any, *columns: str) -> None:
@@ -202,10 +204,36 @@ TO_TYPE: Final[dict[type[IoasidError], str]] = {
 """What to do at a shell, where an error says behind its last semicolon what to call."""
 
 
+_ASKED: Final = "or ask an operator, where the policy gives you no group"
+_MADE_BY: Final = (
+    "`ioasid sets` lists yours; `ioasid alloc-set` with --group makes it in the group that the "
+    f"policy gives you, {_ASKED}"
+)
+TO_TYPE_BY_OTHERS: Final[dict[type[IoasidError], str]] = {
+    UnknownSet: _MADE_BY,
+    UnknownToken: _MADE_BY,
+    UnknownGroup: "ask an operator to make it",
+    GroupExhausted: "free or shrink what is in it, or ask an operator for more",
+    QuotaExceeded: f"free some and wait until they are back, `ioasid adjust-set` it, {_ASKED}",
+}
+"""The same for who came under a name or with a token, as everybody has to who is no operator."""
+
+
 def said(error: IoasidError) -> str:
     """Return what an error says, with what to type in place of what to call."""
+    context = click.get_current_context(silent=True)
+    given = {} if context is None else context.find_root().params
+    is_other = given.get("holder") is not None or given.get("token") is not None
+    advice = (TO_TYPE_BY_OTHERS if is_other else TO_TYPE).get(type(error))
     text = str(error)
-    advice = TO_TYPE.get(type(error))
+    if isinstance(error, PermissionDenied) and context is not None:
+        name = error.what.partition(" ")[0]
+        if name == "send":
+            text = text.replace(error.what, f"`{context.command_path}`", 1)
+        elif name == "subscribe":
+            advice = f"give the token of its set, as in `{context.command_path} --token vm-1`"
+        elif name == "be":
+            advice = "give one that begins as the policy has it, with `ioasid --holder`"
     return text if advice is None else f"{text.rpartition('; ')[0]}; {advice}"
 
 
@@ -225,9 +253,11 @@ def fail(error: IoasidError) -> NoReturn:
         errno.ESTALE: NOT_FOUND,
         errno.EPERM: NOT_PERMITTED,
         errno.EACCES: NOT_PERMITTED,
-        errno.EINVAL: 2,
+        errno.EINVAL: CALLED_WRONGLY,
     }
-    sys.exit(kinds.get(code, REFUSED))
+    # Right in itself, and refused because of what there is: another time it may do.
+    is_state = isinstance(error, InvalidRequest) and not isinstance(error, InvalidArgument)
+    sys.exit(REFUSED if is_state else kinds.get(code, REFUSED))
 
 
 def is_number(name: str) -> bool:

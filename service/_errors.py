@@ -33,7 +33,7 @@ class PermissionDenied(IoasidError):
     """
 
     errno = _errno.EPERM
-    template = "{role} may not {what}; ask the operator for another role in the policy file"
+    template = "{role} may not {what}; ask the operator, who decides it in the policy file"
     role: str
     what: str
 

@@ -13,13 +13,14 @@ __all__: list[str] = []
 
 MAX_CLIENT: Final = 64
 """The longest name of a client."""
+GIVEN: Final = "`--token` on the command line, `token=` in Python and `token` in a `Hello` give"
 
 
 def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None]:
     """Return whose connection it is after a `Hello`: a tenant's, and of a client that comes back.
 
     Raises `ProtocolViolated` for a `Hello` that does not do, `PermissionDenied` for a tenant
-    without a token of its own.
+    without a token, or with one that the policy does not let it choose.
     """
     if VERSION not in hello.versions:
         raise ProtocolViolated(f"version {VERSION} is spoken here, not one of {hello.versions}")
@@ -35,8 +36,11 @@ def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None
 def _token(permit: Permit, asked: str | None) -> str:
     if asked is None and len(permit.tokens) == 1 and not permit.tokens[0].endswith("*"):
         return permit.tokens[0]
-    if asked is None or not permit.allows_token(asked):
-        raise PermissionDenied(Role.TENANT, "come without a token of its own in its Hello")
+    if asked is None:
+        raise PermissionDenied(Role.TENANT, f"come without a token: {GIVEN} one")
+    if not permit.allows_token(asked):
+        found = f"choose the token {asked[:64]!r}, which is not among the `tokens` of its rule"
+        raise PermissionDenied(Role.TENANT, found)
     return asked
 
 

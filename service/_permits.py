@@ -2,7 +2,8 @@
 
 Deny by default. An *operator* may do everything. A *driver* may use any set, under holder names of
 its prefixes, and neither create, size nor evict. A *tenant* has one token: every other set, ID,
-holder and event does not exist for it. What it may ask is in `_tenancy`.
+holder and event does not exist for it; it creates and sizes its set only in a group that the policy
+gives it. What it may ask is in `_tenancy`.
 """
 
 from enum import StrEnum
@@ -57,6 +58,8 @@ OPERATORS_ONLY: Final[frozenset[type]] = frozenset(
     )
 )
 """What would be a false death, a theft of quota, a VM on two hosts, or a look at everything."""
+OF_A_GROUP: Final[frozenset[type]] = frozenset((AllocSet, AdjustSet))
+"""What a tenant with a group may ask about its set in it; which set that is, `_tenancy` decides."""
 
 
 @frozen
@@ -82,7 +85,9 @@ class Permit:
 
     @property
     def denied(self) -> frozenset[type]:
-        """The kinds of requests that the role does not include."""
+        """The kinds of requests that it does not include, whatever they are about."""
+        if self.role is Role.TENANT and self.group is not None:
+            return OPERATORS_ONLY - OF_A_GROUP
         return frozenset() if self.role is Role.OPERATOR else OPERATORS_ONLY
 
     def check(self, request: Request) -> None:

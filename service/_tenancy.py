@@ -2,11 +2,11 @@
 
 Its requests name its set, always: one that names none is made to, and one that names another is
 refused as if there were none. What the allocator says of others does not pass: an ID that belongs
-to another set, or lives another life by now, is unknown.
+to another set, or lives another life by now, is unknown, and any other holder is `another`.
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from msgspec.structs import replace
 
@@ -18,12 +18,16 @@ from ioasid.core import (
     AllocSet,
     AttachData,
     AttachSpid,
+    Awaited,
     CloseSession,
     Defer,
     Detach,
     DetachData,
     DetachSpid,
     Event,
+    EventInFlight,
+    Explain,
+    Explanation,
     Find,
     FindBySpid,
     FindSet,
@@ -84,15 +88,18 @@ class Tenancy:
         self.token: Final = token
         self.sid: int | None = None
         """The number of its set, as far as known; a number is never used again."""
+        self._grouped: int | None = None
+        """The number of its set if that is known to be in its group, where it stays."""
 
     def is_uncertain(self, request: Request) -> bool:
         """Tell whether the set that a request is about has to be looked up by `lookup` first."""
-        if type(request) not in OF_A_SET and type(request) not in (Subscribe, FindSet):
+        kind = type(request)
+        if kind not in OF_A_SET and kind not in (Subscribe, FindSet, Explain):
             return False
         named = getattr(request, "sid", None)
         if named is None:
-            return self.sid is None and type(request) in OF_A_SET
-        return bool(named != self.sid)
+            return self.sid is None and kind not in (Subscribe, FindSet)
+        return bool(named != self.sid) or (kind is AdjustSet and self._grouped != self.sid)
 
     @property
     def lookup(self) -> FindSet:
@@ -103,6 +110,8 @@ class Tenancy:
         """Take what a request came to: its set may have a number, or another one."""
         if type(answer) is SetRecord and answer.token == self.token:
             self.sid = answer.sid
+            group = self._permit.group
+            self._grouped = answer.sid if group is not None and answer.group == group else None
 
     def admit(self, request: Request) -> tuple[Request, Show]:
         """Return what to ask instead, and what makes the tenant's answer of what it comes to.
@@ -124,11 +133,20 @@ class Tenancy:
                 return FindSet(self.token), self._show
             case ListSets(after=after):
                 return FindSet(self.token), lambda answer: self._page(answer, after)
-            case AllocSet(token=self.token, group=group):
-                if group is not None and group == self._permit.group:
+            case AllocSet(token=token, group=group) if self._permit.group is not None:
+                if token == self.token and group == self._permit.group:
                     return request, self._show
-            case AdjustSet() if self._permit.group is None:
+                self._deny(f"create any set but one for its token {self.token!r}")
+            case AdjustSet(quota=quota) if self._permit.group is not None:
+                sid = self._set(request)
+                if self._grouped != sid:
+                    self._deny(f"size its set {self.token!r}, for that is not")
+                return AdjustSet(sid, quota), self._show
+            case AdjustSet():
                 pass
+            case Explain(ioasid=ioasid):
+                sid = self._set(request)
+                return request, lambda answer: self._show_why(answer, sid, ioasid)
             case FindSid(ioasid=ioasid, generation=generation):
                 return Find(ioasid, self._set(request), generation), self._show_sid
             case _ if kind in OF_A_SET:
@@ -137,6 +155,9 @@ class Tenancy:
             case _:
                 pass
         raise PermissionDenied(Role.TENANT, f"send {kind.__name__}")
+
+    def _deny(self, what: str) -> NoReturn:
+        raise PermissionDenied(Role.TENANT, f"{what} in its group {self._permit.group!r}")
 
     def _set(self, request: Any) -> int:
         # Whichever set a request names, if it is not the tenant's own there is none.
@@ -172,6 +193,37 @@ class Tenancy:
         shown = self._show(answer)
         return FoundSid(shown.sid) if type(shown) is IoasidRecord else shown
 
+    def _show_why(self, answer: Any, sid: int, ioasid: Any) -> Any:
+        shown = self._show(answer)
+        if type(shown) is not Explanation:
+            return shown
+        if shown.sid != sid:
+            return UnknownIoasid(ioasid)
+        references = [
+            replace(each, holder=self._known(each.holder), ends=self._waits(each.ends))
+            for each in shown.references
+        ]
+        return replace(
+            shown,
+            references=tuple(sorted(references, key=lambda each: each.holder)),
+            events=tuple(self._event(each) for each in shown.events),
+        )
+
+    def _event(self, event: EventInFlight) -> EventInFlight:
+        publisher = event.publisher
+        return replace(
+            event,
+            publisher=None if publisher is None else self._known(publisher),
+            waits_for=self._waits(event.waits_for),
+            then=tuple(
+                replace(each, subscribers=tuple((self._known(a), b) for a, b in each.subscribers))
+                for each in event.then
+            ),
+        )
+
+    def _waits(self, found: tuple[Awaited, ...]) -> tuple[Awaited, ...]:
+        return tuple(replace(each, holder=self._known(each.holder)) for each in found)
+
     def _page(self, answer: Any, after: Any) -> Any:
         self.learn(answer)
         if type(answer) is SetRecord:
@@ -190,9 +242,12 @@ class Tenancy:
     def _own_names(self, references: dict[str, int]) -> dict[str, int]:
         shown: dict[str, int] = {}
         for name, count in references.items():
-            known = name if self._is_own(name) else ANOTHER
+            known = self._known(name)
             shown[known] = shown.get(known, 0) + count
         return shown
+
+    def _known(self, name: str) -> str:
+        return name if self._is_own(name) else ANOTHER
 
     def _is_own(self, name: str) -> bool:
         return bool(self._permit.holders) and name.startswith(self._permit.holders)

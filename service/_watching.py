@@ -51,7 +51,7 @@ STYLES: Final = {
     "--token",
     "scope",
     shell_complete=tokens,
-    help="Only the set with this token, or number as in #3.",
+    help="Only the set with this token, or number as in #3; else that of `ioasid --token`.",
 )
 @click.option(
     "--kind",
@@ -83,7 +83,7 @@ def watch(caller: Caller, scope: str | None, kinds: tuple[str, ...], count: int 
             return Lines(lambda message: msgspec.json.encode(message).decode())
         return LiveTable() if os.isatty(STDOUT) else Lines(said)
 
-    watching = Watching(new_view, scope, given, count)
+    watching = Watching(new_view, scope or caller.token, given, count)
     try:
         ended = caller.run(watching.run, interrupted=0)
     finally:

@@ -1159,9 +1159,9 @@ async def test_a_range_upside_down(open_session: OpenSession) -> None:
     """A range whose end comes before its beginning is refused."""
     async with open_session(capacity=64) as host:
         await host.alloc_set("vm-1", 8)
-        with pytest.raises(InvalidArgument, match="min is 5"):
+        with pytest.raises(InvalidArgument, match="max is 4"):
             await host.alloc(0, min=5, max=4)
-        with pytest.raises(InvalidArgument, match="min is 5"):
+        with pytest.raises(InvalidArgument, match="max is 4"):
             await host.alloc_many(0, 1, min=5, max=4)
         assert 5 == await host.alloc(0, min=5, max=5)
 

@@ -400,7 +400,8 @@ class Model(Events):
 
     def refuse_wrong_range(self, low: int, high: int) -> None:
         refuse(not 0 <= high < self.capacity, wrong("max"))
-        refuse(low > high, wrong("min"))
+        refuse(low >= self.capacity, wrong("min"))
+        refuse(low > high, wrong("max"))
 
     def add_set(self, each: Set, quota: int | None) -> core.SetRecord:
         each.quota = self.take(each.group, quota)

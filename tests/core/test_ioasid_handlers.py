@@ -66,7 +66,7 @@ def test_alloc_is_refused(driver: Driver) -> None:
     """EDQUOT, ENOSPC, ENOENT, EBUSY, EINVAL: the ways an allocation fails."""
     driver.set(quota=2)
     driver.set("vm-2", 32)
-    driver.refused(InvalidArgument, Alloc(0, 5, 4), argument="min")
+    driver.refused(InvalidArgument, Alloc(0, 5, 4), argument="max")
     driver.refused(InvalidArgument, Alloc(0, 1, 64), argument="max")
     driver.refused(InvalidArgument, Alloc(0, 64), argument="min")
     driver.refused(UnknownSet, Alloc(7), sid=7)
@@ -97,7 +97,7 @@ def test_alloc_many_is_all_or_none(driver: Driver) -> None:
     driver.refused(QuotaExceeded, AllocMany(0, 11), sid=0, quota=10, allocated=0, asked=11)
     driver.refused(RangeFull, AllocMany(0, 5, 10, 13), low=10, high=13, count=5)
     driver.refused(InvalidArgument, AllocMany(0, 0), argument="count")
-    driver.refused(InvalidArgument, AllocMany(0, 1, 9, 8), argument="min")
+    driver.refused(InvalidArgument, AllocMany(0, 1, 9, 8), argument="max")
     driver.refused(UnknownSet, AllocMany(7, 1), sid=7)
     assert AllocatedMany((IoasidRange(10, 13),), 1) == driver.ask(AllocMany(0, 4, 10, 13))
     driver.ask(Get(10))

@@ -109,7 +109,7 @@ def test_reserving_is_refused(driver: Driver) -> None:
     driver.refused(CapacityExhausted, ReserveRange(10, 16), asked=7, available=6)
     driver.ask(ReserveRange(10, 15))
     assert 0 == driver.figures().available
-    driver.refused(InvalidArgument, ReserveRange(51, 50), argument="min")
+    driver.refused(InvalidArgument, ReserveRange(51, 50), argument="max")
     driver.refused(InvalidArgument, ReserveRange(50, 64), argument="max")
 
 
@@ -131,7 +131,7 @@ def test_cancelling_is_refused(driver: Driver) -> None:
     driver.refused(RangeNotReserved, CancelRange(10, 20), low=10, high=20, ioasid=20)
     driver.refused(RangeNotReserved, CancelRange(9, 10), low=9, high=10, ioasid=9)
     driver.refused(NotReserved, CancelCapacity(1), asked=1, reserved=0)
-    driver.refused(InvalidArgument, CancelRange(11, 10), argument="min")
+    driver.refused(InvalidArgument, CancelRange(11, 10), argument="max")
     driver.ask(CancelRange(12, 14))
     driver.refused(RangeNotReserved, CancelRange(10, 19), ioasid=12)
     assert CapacityRecord(64, 9, 55, 9) == driver.ask(ReserveRange(14, 14))

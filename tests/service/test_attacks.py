@@ -22,16 +22,50 @@ from msgspec.structs import replace
 
 from ioasid.core import (
     Acknowledge,
+    AdjustGroup,
+    AdjustSet,
     Alloc,
     Allocated,
+    AllocGroup,
+    AllocMany,
+    AllocSet,
+    AllocSystemSet,
+    AttachData,
+    AttachSpid,
+    CancelCapacity,
     Defer,
+    DetachData,
+    DetachSpid,
+    EventKind,
+    Evict,
+    Explain,
+    Find,
+    FindBySpid,
+    FindSet,
+    FindSid,
+    Free,
+    FreeGroup,
+    FreeMany,
+    FreeSet,
+    FreezeSet,
     Get,
+    IoasidRange,
+    ListGroups,
     ListHolders,
+    ListSet,
+    ListSets,
+    Notify,
     OpenSession,
+    Put,
     Refused,
     Request,
+    ReserveCapacity,
     Subscribe,
     Subscribed,
+    TakeSnapshot,
+    TakeStatistics,
+    ThawSet,
+    TokenType,
     WireFormat,
 )
 from ioasid.service import (
@@ -58,7 +92,7 @@ TWO_HOSTS: Final = {"FreezeSet", "ThawSet", "ExportSet", "ImportSet", "ActivateS
 A_LOOK_AT_EVERYTHING: Final = {"TakeSnapshot"}
 OPERATORS: Final = A_FALSE_DEATH | A_THEFT | TWO_HOSTS | A_LOOK_AT_EVERYTHING
 LEARNING_OF_OTHERS: Final = {
-    *("Explain", "ListHolders", "ListGroups", "TakeStatistics"),
+    *("ListHolders", "ListGroups", "TakeStatistics"),
 }
 NOBODYS: Final = {"Tick", "Abandon", "Continue", "SuspendAll"}
 """They drive an allocator, and are no requests of a session."""
@@ -120,6 +154,107 @@ async def test_every_request_of_every_role(role: str, wire_format: WireFormat) -
                     assert quiet(before) == quiet(await host.snapshot())
         # A tenant may not subscribe to everything; whether an example does is another matter.
         assert DENIED[role] == denied - NOBODYS - {"Subscribe"}
+
+
+USE: Final = (
+    *(Alloc(0), Find(1), Get(1), Put(1), AttachSpid(1, 101), FindBySpid(0, 101), DetachSpid(1)),
+    *(AttachData(1, "x"), DetachData(1), ListSet(0), FindSet("vm-1"), ListSets(), FindSid(1)),
+    *(Subscribe(token="vm-1"), Explain(1), Notify(1, EventKind.BIND), AllocMany(0, 2)),
+    *(Free(1), FreeMany(0, (IoasidRange(2, 3),)), FreeSet(0, destroy=False)),
+)
+"""What who has a set does with it, where its number is 0."""
+A_SET: Final = (AllocSet("vm-1", 4, group="tenant"), AdjustSet(0, 6))
+LOOKS: Final = (ListHolders(), ListGroups(), TakeStatistics())
+RIGHTS: Final[dict[str, tuple[tuple[Any, ...], tuple[Any, ...], Policy]]] = {
+    "operator": (
+        (AllocGroup("a", 8), AdjustGroup("a", 9), FreeGroup("a"), *A_SET),
+        (
+            *(*USE, *LOOKS, Subscribe(), ReserveCapacity(1), CancelCapacity(1), TakeSnapshot()),
+            *(OpenSession("x"), Evict("x"), FreezeSet(0), ThawSet(0)),
+        ),
+        everybody(Role.OPERATOR),
+    ),
+    "driver": ((), (*USE, *LOOKS, Subscribe()), everybody(Role.DRIVER, holders=("drv:",))),
+    "tenant": (
+        (),
+        USE,
+        everybody(Role.TENANT, holders=("drv:",), tokens=("vm-1",)),
+    ),
+    "tenant with a group": (
+        A_SET,
+        (*USE, FreeSet(0)),
+        everybody(Role.TENANT, holders=("drv:",), tokens=("vm-*",), group="tenant"),
+    ),
+}
+"""What makes a role's set, if it may, what it does besides, and its policy."""
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+@pytest.mark.parametrize("role", RIGHTS)
+async def test_every_right_of_every_role(role: str, wire_format: WireFormat) -> None:
+    """Whatever a role may it can: each of its rights is used once, and comes to what it is for."""
+    making, using, policy = RIGHTS[role]
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_group("tenant", 16)
+        if not making:
+            await host.alloc_set("vm-1", 4)
+        service.server.policy = policy
+        async with a_raw_client(service.path, wire_format) as client:
+            await client.hello(token="vm-1")
+            answer = await client.ask(Ask(OpenSession("drv:1"), 1))
+            session = answer.session
+            for number, request in enumerate((*making, *using), 2):
+                answer = await client.ask(Ask(request, number, session))
+                assert not isinstance(answer, Refused), (request, answer)
+
+
+QUOTA_THEFTS: Final[tuple[Any, ...]] = (
+    *(AllocSet("vm-1", 2), AllocSet("vm-1", 2, group="other"), AllocSet("vm-1", group="none")),
+    *(AllocSet("vm-2", 2, group="tenant"), AllocSet("vm-9", 2, group="tenant")),
+    *(AllocSet(None, 2, TokenType.NULL, "tenant"), AllocSystemSet(2), AdjustGroup("tenant", 60)),
+    *(AllocGroup("more", 2), FreeGroup("other"), FreeGroup("tenant")),
+)
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_tenant_that_takes_more_than_its_group(wire_format: WireFormat) -> None:
+    """With a group it creates and sizes its own set in it: no other set, nowhere else, no more."""
+    rule = RIGHTS["tenant with a group"][2]
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_group("tenant", 16)
+        await host.alloc_group("other", 16)
+        theirs = (await host.alloc_set("vm-2", 2, group="tenant")).sid
+        outside = (await host.alloc_set("vm-3", 2)).sid
+        service.server.policy = rule
+        before = await host.snapshot()
+        async with a_raw_client(service.path, wire_format) as client:
+            await client.hello(token="vm-1")
+            await client.ask(Ask(OpenSession("drv:1"), 1))
+            for number, request in enumerate(QUOTA_THEFTS, 2):
+                answer = await client.ask(Ask(request, number))
+                assert "PermissionDenied" == answer.error, answer
+            for number, sid in enumerate((theirs, outside, 99), 100):
+                answer = await client.ask(Ask(AdjustSet(sid, 1), number))
+                assert ("UnknownSet", {"sid": sid}) == (answer.error, answer.facts)
+            answer = await client.ask(Ask(AllocSet("vm-1", 15, group="tenant"), 200))
+            assert "GroupExhausted" == answer.error
+            assert sets_of(before) == sets_of(await host.snapshot())
+            made = await client.ask(Ask(AllocSet("vm-1", 14, group="tenant"), 201))
+            answer = await client.ask(Ask(AdjustSet(made.sid, 15), 202))
+            assert "GroupExhausted" == answer.error
+        # What an operator made for it elsewhere it uses, and does not size.
+        async with a_raw_client(service.path, wire_format) as client:
+            await client.hello(token="vm-3")
+            await client.ask(Ask(OpenSession("drv:3"), 1))
+            answer = await client.ask(Ask(AdjustSet(outside, 3), 2))
+            assert "PermissionDenied" == answer.error
+            assert "not in its group 'tenant'" in answer.message
+            assert 2 == (await host.find_set("vm-3")).quota
+
+
+def sets_of(snapshot: Any) -> Any:
+    """The sets and groups in a snapshot."""
+    return snapshot.sets, snapshot.groups
 
 
 def quiet(snapshot: Any) -> Any:

@@ -121,7 +121,7 @@ def test_groups(tmp_path: Path) -> None:
         assert 0 == program.call("alloc-set", "vm-1", "8", "--group", "b")[0]
         assert "limit" in program.call("adjust-group", "b", "32")[1]
         status, _, error = program.call("adjust-group", "b", "4")
-        assert (2, True) == (status, "EINVAL" in error)
+        assert (1, True) == (status, "EINVAL" in error)
         status, _, error = program.call("free-group", "b")
         assert (1, True) == (status, "EBUSY" in error)
         program.call("free-set", "vm-1", "--yes")
@@ -155,7 +155,50 @@ def test_adjusting_a_set(tmp_path: Path) -> None:
         assert (1, True) == (status, "`ioasid adjust-set` it" in error)
         assert 2 == json.loads(program.call("adjust-set", "vm-1", "2", "-o", "json")[1])["quota"]
         assert "2\n" == program.call("alloc", "vm-1")[1]
-        assert 2 == program.call("adjust-set", "#0", "1")[0]
+        assert 1 == program.call("adjust-set", "#0", "1")[0]
+        assert 2 == program.call("adjust-set", "#0", "0")[0]
+        status, _, error = program.call("alloc", "vm-1", "--max", "0")
+        assert (2, True) == (status, "max is 0; pass at least min" in error)
+
+
+@pytest.mark.slow
+def test_a_tenant_at_a_shell(tmp_path: Path) -> None:
+    """It makes, sizes, uses and asks about its set; what it is denied names the command."""
+    (tmp_path / "policy").write_text(
+        f'[[rule]]\nrole = "tenant"\nusers = [{os.getuid()}]\nholders = ["x:"]\n'
+        'tokens = ["vm-*"]\ngroup = "tenant-a"\n'
+    )
+    config = f'socket = "{tmp_path}/s"\njournal = "{tmp_path}/j"\n'
+    with a_program(tmp_path, config) as program:
+        program.call("alloc-group", "tenant-a", "16")
+        program.end()
+    with a_program(tmp_path, f'{config}policy = "{tmp_path}/policy"\n') as program:
+
+        def call(*arguments: str) -> "tuple[int, str, str]":
+            return program.call("--holder", "x:1", "--token", "vm-1", *arguments)
+
+        status, _, error = call("alloc", "vm-1")
+        assert (3, True) == (status, "`ioasid alloc-set` with --group" in error)
+        status, _, error = call("alloc-set", "vm-1", "8")
+        assert (4, True) == (status, "its token 'vm-1' in its group 'tenant-a'" in error)
+        status, _, error = call("alloc-set", "vm-1", "17", "--group", "tenant-a")
+        assert (1, True) == (status, "ask an operator for more" in error)
+        assert 0 == call("alloc-set", "vm-1", "8", "--group", "tenant-a")[0]
+        assert 9 == json.loads(call("adjust-set", "vm-1", "9", "-o", "json")[1])["quota"]
+        assert "1\n" == call("alloc", "vm-1")[1]
+        assert "1 (vm-1) is in use" in call("why", "1")[1]
+        assert "reclaimed\n" == call("free", "1")[1]
+        evicting = (("evict", "x"), ("evict", "x", "-y"))
+        for command in (("status",), ("groups",), ("holders",), *evicting):
+            status, _, error = call(*command)
+            assert (4, True) == (status, f"tenant may not `ioasid {command[0]}`; ask" in error)
+        assert 4 == call("alloc-group", "b", "4")[0]
+        assert (
+            "the token 'db-1', which is not"
+            in program.call("--holder", "x:1", "--token", "db-1", "sets")[2]
+        )
+        assert "`--token` on the command line" in program.call("--holder", "x:1", "sets")[2]
+        assert "with `ioasid --holder`" in program.call("--token", "vm-1", "sets")[2]
 
 
 @pytest.mark.slow

@@ -36,8 +36,12 @@ def test_a_tenant_has_one_token() -> None:
         tenancy, _ = greeted(permit, Hello((1,), None, token))
         assert tenancy is not None
         assert expected == tenancy.token
-    for permit, token in ((one, "vm-2"), (many, None), (many, "y")):
-        with pytest.raises(PermissionDenied):
+    for permit, token, said in (
+        (one, "vm-2", "choose the token 'vm-2', which is not among"),
+        (many, None, "without a token: `--token` on the command line, `token=` in Python"),
+        (many, "y", "choose the token 'y'"),
+    ):
+        with pytest.raises(PermissionDenied, match=said):
             greeted(permit, Hello((1,), None, token))
     # Who is no tenant has none, whatever it says.
     assert (None, None) == greeted(a_permit(Role.DRIVER), Hello((1,), None, "vm-1"))

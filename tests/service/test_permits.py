@@ -2,6 +2,7 @@
 
 import pytest
 
+from ioasid.core import AdjustSet, AllocSet
 from ioasid.service import PermissionDenied, Permit, Role
 from ioasid.service._permits import OPERATORS_ONLY
 from tests.core.examples import REQUESTS
@@ -21,6 +22,12 @@ def test_what_is_for_operators_only(role: Role) -> None:
             refused.add(type(request))
     assert OPERATORS_ONLY == refused
     assert 18 == len(refused)
+
+
+def test_a_tenant_with_a_group() -> None:
+    """It may ask for its set, too; what set that is, is decided elsewhere."""
+    assert OPERATORS_ONLY - {AllocSet, AdjustSet} == a_permit(Role.TENANT, group="a").denied
+    assert OPERATORS_ONLY == a_permit(Role.DRIVER, group="a").denied
 
 
 def test_names_of_holders() -> None:

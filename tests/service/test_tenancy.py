@@ -19,6 +19,8 @@ from ioasid.core import (
     Done,
     Event,
     EventKind,
+    Explain,
+    Explanation,
     Find,
     FindBySpid,
     FindSet,
@@ -34,6 +36,7 @@ from ioasid.core import (
     ListSets,
     Notify,
     OpenSession,
+    Priority,
     Put,
     Refused,
     Released,
@@ -57,10 +60,10 @@ OTHERS = ("vm-2", "vtd", "kvm:vm-2", "overseer", "secret")
 
 
 def a_tenancy(group: str | None = None) -> Tenancy:
-    """A tenant whose set is number 3."""
+    """A tenant whose set is number 3, in its group if it has one."""
     permit = a_permit(Role.TENANT, holders=("kvm:",), group=group)
     tenancy = Tenancy(permit, "vm-1")
-    tenancy.learn(SetRecord(3, "vm-1", TokenType.MM, 8, 0, SetState.ACTIVE))
+    tenancy.learn(SetRecord(3, "vm-1", TokenType.MM, 8, 0, SetState.ACTIVE, group=group))
     return tenancy
 
 
@@ -77,7 +80,7 @@ def test_most_requests_are_denied() -> None:
     assert {
         *("InstallCapacity", "ReserveCapacity", "CancelCapacity", "ReserveRange", "CancelRange"),
         *("AllocGroup", "AdjustGroup", "FreeGroup", "ListGroups"),
-        *("AllocSystemSet", "AllocSet", "AdjustSet", "ListHolders", "Explain"),
+        *("AllocSystemSet", "AllocSet", "AdjustSet", "ListHolders"),
         *("FreezeSet", "ThawSet", "ExportSet", "ImportSet", "ActivateSet"),
         *("SuspendAll", "Abandon", "Continue", "Tick", "Evict", "TakeStatistics", "TakeSnapshot"),
     } == denied - {"Subscribe"}
@@ -101,7 +104,15 @@ def test_a_set_of_its_own_in_a_group_of_its_own() -> None:
     tenancy = a_tenancy(group="tenant")
     request = AllocSet("vm-1", 4, group="tenant")
     assert request == tenancy.admit(request)[0]
+    assert not tenancy.is_uncertain(AdjustSet(3, 5))
     assert AdjustSet(3, 5) == tenancy.admit(AdjustSet(3, 5))[0]
+    # Another set comes under its token, and nothing says yet where it is.
+    tenancy.message(Event(9, EventKind.ALLOC, 1, 4))
+    assert tenancy.is_uncertain(AdjustSet(4, 5))
+    for group in ("x", None):
+        tenancy.learn(SetRecord(4, "vm-1", TokenType.MM, 8, 0, SetState.ACTIVE, group=group))
+        with pytest.raises(PermissionDenied, match="not in its group 'tenant'"):
+            tenancy.admit(AdjustSet(4, 5))
     for other in (
         AllocSet("vm-2", 4, group="tenant"),
         AllocSet("vm-1", 4),
@@ -124,6 +135,47 @@ def test_others_names_are_not_shown() -> None:
     assert own == tenancy.message(own)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_why_without_the_names_of_others(wire_format: WireFormat) -> None:
+    """A tenant asks why an ID of its set is not back: others are another, wherever they are."""
+    async with (
+        a_service() as service,
+        a_client(service, holder="overseer") as host,
+        host.session("vtd") as vtd,
+        host.session("aaa") as other,
+    ):
+        await host.alloc_set("vm-1", 8)
+        number = await host.alloc(0)
+        async with (
+            vtd.subscribe(priority=Priority.IOMMU),
+            other.subscribe(token="vm-1", priority=Priority.DEVICE, hold=True),
+            a_raw_client(service.path, wire_format) as tenant,
+        ):
+            await vtd.get(number)
+            await tenant.send(Narrow("vm-1", ("kvm:vm-1",)), Hello((1,)))
+            assert Narrowed() == await tenant.receive()
+            assert isinstance(await tenant.receive(), Welcome)
+            await tenant.ask(Ask(OpenSession("kvm:vm-1"), 1))
+            await tenant.ask(Ask(Get(number), 2))
+            await host.attach_spid(number, 101)
+            await host.notify(number, EventKind.BIND)
+            await host.free(number)
+            found = await tenant.ask(Ask(Explain(number), 3))
+            assert isinstance(found, Explanation)
+            assert ["another", "another", "kvm:vm-1"] == [each.holder for each in found.references]
+            waits = [each.holder for event in found.events for each in event.waits_for]
+            tiers = [tier for event in found.events for tier in event.then]
+            coming = [name for tier in tiers for name, _ in tier.subscribers]
+            assert {"another"} == {*waits, *coming}
+            assert "another" in {each.publisher for each in found.events}
+            for name in ("vtd", "aaa", "overseer"):
+                assert name not in msgspec.json.encode(found).decode() + found.text
+            truth = await host.explain(number)
+            assert {"aaa", "vtd", "kvm:vm-1"} == set(truth.blockers)
+            assert ("another", "kvm:vm-1") == found.blockers
+
+
 # Attacks over a connection
 
 pytestmark: list[Any] = []
@@ -139,6 +191,9 @@ def attacks(sid: int, ioasid: int, token: str) -> list[Request]:
             Find(ioasid),
             Find(ioasid, generation=1),
             Find(ioasid, sid),
+            Explain(ioasid),
+            Explain(ioasid, 1),
+            Explain(ioasid, 2),
             Free(ioasid),
             Free(ioasid, sid),
         ),
@@ -231,6 +286,7 @@ async def test_what_a_tenant_can_do(wire_format: WireFormat) -> None:
                     (Alloc(sid), Allocated),
                     (Find(1), IoasidRecord),
                     (FindSid(1), FoundSid),
+                    (Explain(1), Explanation),
                     (AttachSpid(1, 101), Done),
                     (FindBySpid(sid, 101), Allocated),
                     (ListSets(), SetPage),

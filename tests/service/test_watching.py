@@ -213,3 +213,41 @@ def test_a_line_for_each(tmp_path: Path) -> None:
             watching.kill()
             watching.communicate()
         assert ["1", "ALLOC", "1", r"(a\n\x1b[31mb)"] == out.split()
+
+
+@pytest.mark.slow
+def test_a_tenant_that_watches(tmp_path: Path) -> None:
+    """It watches the set of its token, which it gives once; without one it is told to give it."""
+    (tmp_path / "policy").write_text(
+        f'[[rule]]\nrole = "tenant"\nusers = [{os.getuid()}]\nholders = ["x:"]\n'
+        'tokens = ["vm-1"]\ngroup = "a"\n'
+    )
+    config = f'socket = "{tmp_path}/s"\njournal = "{tmp_path}/j"\n'
+    with a_program(tmp_path, config) as program:
+        program.call("alloc-group", "a", "8")
+        program.call("alloc-set", "vm-1", "8", "--group", "a")
+        program.end()
+    with a_program(tmp_path, f'{config}policy = "{tmp_path}/policy"\n') as program:
+        command = (sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"))
+        status, _, error = program.call("--holder", "x:1", "watch")
+        assert (4, True) == (status, "`ioasid watch --token vm-1`" in error)
+        watching = subprocess.Popen(
+            [*command, "--holder", "x:2", "--token", "vm-1", "watch", "--count", "1"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert watching.stdout is not None
+            # It has subscribed when it is told of one.
+            number = ""
+            while watching.poll() is None:
+                number = program.call("--holder", "x:1", "alloc", "vm-1")[1].strip()
+                program.call("--holder", "x:1", "free", number)
+            assert number
+            out, _ = watching.communicate(timeout=30)
+        finally:
+            watching.kill()
+            watching.communicate()
+        assert 0 == watching.returncode
+        assert "(vm-1)" in out
