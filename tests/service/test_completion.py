@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from ioasid.core import TokenType
+from ioasid.service import connect_allocator
 from tests.service.programs import ENVIRONMENT, a_program, call
 
 COMPLETE = {
@@ -68,3 +71,30 @@ def test_what_a_shell_is_told() -> None:
         status, out, _ = call("completion", shell)
         assert (0, True) == (status, "_IOASID_COMPLETE" in out)
     assert 2 == call("completion", "csh")[0]
+
+
+@pytest.mark.slow
+def test_a_set_that_a_token_does_not_name(tmp_path: Path) -> None:
+    """One without a token, or whose token looks like a number, is offered by its number."""
+
+    async def make() -> None:
+        async with connect_allocator(tmp_path / "s", holder="program") as session:
+            await session.alloc_set("#0", 8)
+            await session.alloc_set(None, 8, TokenType.NULL)
+
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        anyio.run(make)
+        words = {
+            "COMP_WORDS": "ioasid set ",
+            "COMP_CWORD": "2",
+            "_IOASID_COMPLETE": "bash_complete",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "ioasid"],
+            env=ENVIRONMENT | words | {"IOASID_SOCKET": str(tmp_path / "s")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ["plain,vm-1", "plain,#1", "plain,#2"] == done.stdout.splitlines()
