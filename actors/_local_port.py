@@ -156,3 +156,7 @@ class LocalPort:
     def join(self, opened: SessionOpened) -> "LocalPort":
         """Return a port with a lane of its own."""
         return LocalPort(self._actor, opened.session)
+
+    def beside(self) -> "LocalPort":
+        """Return another port of the same session, with a lane of its own."""
+        return LocalPort(self._actor, self._session)

@@ -532,10 +532,10 @@ class Session:
         `queue_size` (1..2^20) bounds what may wait before it is replaced by a `Resync`; past
         `acknowledge_within` seconds (above 0; `None`: never) the subscriber is logged as overdue
         and shows in `statistics`, and what it holds stays in quarantine. Nothing waits for one that
-        is not `awaited`: it is told at once, whatever its priority, and keeps no ID in quarantine,
-        also if it hangs. It can't hold. `wake`, which must not wait or raise, is called whenever
-        something is there for `Subscription.take`; without it, iterate. Entering it raises what
-        `Subscribe` is refused with.
+        is not `awaited`: it is told the same, and keeps no ID in quarantine, also if it hangs. It
+        can't hold. `wake`, which must not wait or raise, is called whenever something is there for
+        `Subscription.take`; without it, iterate. Entering it raises what `Subscribe` is refused
+        with.
         """
         unchecked: object = kinds
         try:

@@ -220,21 +220,23 @@ class Allocator:
         handlers.add(Evict, holders.evict)
         inventory = InventoryHandlers(tables, notifier, life, parts)
         explaining = ExplainHandlers(tables, notifier, life, parts)
+        looking = _Handlers()
+        looking.add(FindSid, ioasids.find_sid)
+        looking.add(FindSet, sets.find_set)
+        looking.add(Find, ioasids.find)
+        looking.add(FindBySpid, ioasids.find_by_spid)
+        looking.add(ListSet, sets.list_set)
+        looking.add(ListGroups, groups.list_groups)
+        looking.add(ListSets, inventory.list_sets)
+        looking.add(ListHolders, inventory.list_holders)
+        looking.add(Explain, explaining.explain)
+        looking.add(TakeStatistics, self._take_statistics)
+        looking.add(TakeSnapshot, self._take_snapshot)
         readers = _Handlers()
         self._readers = readers.by_type
-        readers.add(FindSid, ioasids.find_sid)
-        readers.add(FindSet, sets.find_set)
-        readers.add(Find, ioasids.find)
-        readers.add(FindBySpid, ioasids.find_by_spid)
-        readers.add(ListSet, sets.list_set)
+        self._readers |= looking.by_type
         readers.add(ExportSet, moves.export_set)
         readers.add(ImportSet, self._import_set)
-        readers.add(ListGroups, groups.list_groups)
-        readers.add(ListSets, inventory.list_sets)
-        readers.add(ListHolders, inventory.list_holders)
-        readers.add(Explain, explaining.explain)
-        readers.add(TakeStatistics, self._take_statistics)
-        readers.add(TakeSnapshot, self._take_snapshot)
         of_driver = _Handlers()
         self._of_driver = of_driver.by_type
         of_driver.add(OpenSession, holders.open_session)
@@ -243,12 +245,9 @@ class Allocator:
         of_driver.add(Acknowledge, subscriptions.acknowledge_of_all)
         unnoted = _Handlers()
         self._of_driver_unnoted = unnoted.by_type
-        unnoted.add(Abandon, self._abandon)
-        unnoted.add(TakeSnapshot, self._take_snapshot)
-        unnoted.add(TakeStatistics, self._take_statistics)
         # What there is, for who watches the whole and holds nothing.
-        unnoted.add(ListSets, inventory.list_sets)
-        unnoted.add(ListGroups, groups.list_groups)
+        self._of_driver_unnoted |= looking.by_type
+        unnoted.add(Abandon, self._abandon)
 
     # -- driving it ---------------------------------------------------------------------------
 
@@ -261,7 +260,7 @@ class Allocator:
         Session 0 is whoever drives the allocator: it tells the time (`Tick`), opens the first
         session, says at once what all who came back are done with (`Acknowledge`), goes on with
         what is done in parts (`Continue`), gives up waiting for others (`Abandon`), lets all crash
-        (`SuspendAll`) and looks at figures and snapshots.
+        (`SuspendAll`) and looks at whatever there is (`FindBySpid` only without `get`).
 
         Raises the `IoasidError` that the request is refused with; nothing has changed then. Call
         `drain` next.
@@ -312,6 +311,9 @@ class Allocator:
             return self._tick(NOBODY, request)
         answer: Answer
         handler = self._of_driver_unnoted.get(type(request))
+        if isinstance(request, FindBySpid) and request.get:
+            # There is no holder to have the reference.
+            raise SessionEnded(session)
         if handler is not None:
             answer = handler(NOBODY, request)
             return answer

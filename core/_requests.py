@@ -479,8 +479,8 @@ class Subscribe(Message, frozen=True):
     A holder has one subscription per scope; one left behind by a crash is taken up again by the
     same call and starts with a `Resync`. Nothing waits for one that is not `awaited`, whatever it
     acknowledges or does not: it keeps no ID in quarantine and no tier from being told, is never
-    overdue, and can't hold. It is told at once, with the CPUs, whatever its `priority`. Answer:
-    `Subscribed`. Errors: `AlreadySubscribed`, `UnknownSet`, `InvalidArgument`.
+    overdue, and can't hold. Answer: `Subscribed`. Errors: `AlreadySubscribed`, `UnknownSet`,
+    `InvalidArgument`.
     """
 
     sid: int | None = None

@@ -52,7 +52,6 @@ from ioasid.core._terms import (
     RECLAIM,
     UNBIND,
     IoasidRange,
-    Priority,
     ReuseOrder,
     SetState,
     TokenType,
@@ -459,8 +458,6 @@ class _Restorer:
         )
         require(given.hold or not given.grants, "a grant to who holds nothing")
         require(given.awaited or not given.hold, "one that holds and is not waited for")
-        lower = given.priority is not Priority.CPU
-        require(given.awaited or not lower, "one that is not waited for in a lower tier")
         each = Subscription(
             given.number,
             holder,

@@ -11,7 +11,7 @@ from ioasid.core._lags import lag_of
 from ioasid.core._requests import Acknowledge, Defer, Detach, Subscribe, Unsubscribe
 from ioasid.core._routes import TIERS
 from ioasid.core._subscriptions import Subscription
-from ioasid.core._terms import BIND, FREE, UNBIND, Priority
+from ioasid.core._terms import BIND, FREE, UNBIND
 
 __all__: list[str] = []
 
@@ -145,9 +145,6 @@ class SubscriptionHandlers(Handlers):
             raise InvalidArgument("kinds", found, "BIND, UNBIND and FREE among them, to hold")
         if hold and not awaited:
             raise InvalidArgument("awaited", "False", "True, to hold")
-        if not awaited:
-            # A tier of lookers alone would be one that an event has yet to come to.
-            priority = Priority.CPU
         within = _check.seconds(request.acknowledge_within, "acknowledge_within")
         return Subscription(
             self._tables.next_subscription,

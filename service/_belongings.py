@@ -29,7 +29,10 @@ CHANGING: Final[frozenset[type]] = frozenset((OpenSession, CloseSession, Suspend
 class Belongings:
     """The sessions and subscriptions of one connection."""
 
-    __slots__ = ("_shared", "_subscribing", "left_in_order", "opening", "outlets", "sessions")
+    __slots__ = (
+        *("_looking", "_shared", "_subscribing"),
+        *("left_in_order", "opening", "outlets", "sessions"),
+    )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
@@ -40,6 +43,7 @@ class Belongings:
         self.opening = 0
         """How many sessions were asked for and are not there."""
         self._subscribing = 0
+        self._looking: LocalPort | None = None
         self.left_in_order = False
         """Whether every session that there was is closed."""
 
@@ -51,6 +55,13 @@ class Belongings:
         if port is None:
             raise SessionEnded(session)
         return port
+
+    @property
+    def without_session(self) -> LocalPort:
+        """The way of looks while there is no session, one for each connection: it is as fair."""
+        if self._looking is None:
+            self._looking = self._shared.driver.beside()
+        return self._looking
 
     def admitted(self, request: Any, permit: Permit) -> Request:
         """Return what to ask instead of what changes them. Raises what it is refused with."""

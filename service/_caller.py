@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 import anyio
@@ -31,20 +32,23 @@ from ioasid.core import (
     InvalidArgument,
     InvalidRequest,
     IoasidError,
+    NotCommitted,
     QuotaExceeded,
     SetRecord,
     UnknownGroup,
     UnknownSet,
     UnknownToken,
 )
-from ioasid.service._connect import DEFAULT_PATH, connect_allocator
+from ioasid.service._connect import DEFAULT_PATH, connect_allocator, looking
 from ioasid.service._errors import ConnectionFailed, PermissionDenied, RefusedByServer
 from ioasid.service._gate import Member
+from ioasid.service._looker import Looker
 from ioasid.service._plain import fitted, plain
 from ioasid.service._survey import pages
 
 __all__: list[str] = []
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 REFUSED: Final = 1
@@ -57,7 +61,7 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 JSON: Final = "ioasid.json"
 """Where a context has whether JSON was chosen, before a command's name or after it."""
 ANSWERS_WITHIN: Final = 10.0
-"""Seconds that a service has to open a session; what is asked in it may take as long as it does."""
+"""Seconds that a service has to let one in; what is asked in it may take as long as it does."""
 COMPLETED_WITHIN: Final = 1.0
 """Seconds that a shell waits for names."""
 
@@ -88,19 +92,23 @@ class Caller:
 
         One that Ctrl-C ends has the status `interrupted`.
         """
-        try:
-            return anyio.run(self.ask, ask)
-        except IoasidError as error:
-            fail(error)
-        except KeyboardInterrupt:
-            sys.exit(interrupted)
+        return _run(partial(self._ask, self.connect(), ask), interrupted)
 
-    async def ask(self, ask: Callable[[Session], Awaitable[T]]) -> T:
-        """The same, in an event loop that runs; raises what the session does."""
+    def look(self, ask: Callable[[Looker], Awaitable[T]]) -> T:
+        """Run the requests of a command that only looks, without a session."""
+        return _run(partial(self.ask_looking, ask), INTERRUPTED)
+
+    async def ask_looking(self, ask: Callable[[Looker], Awaitable[T]]) -> T:
+        """The same, in an event loop that runs; raises what the requests are refused with."""
+        return await self._ask(self.looking(), ask)
+
+    async def _ask(
+        self, connection: AbstractAsyncContextManager[S], ask: Callable[[S], Awaitable[T]]
+    ) -> T:
         with anyio.move_on_after(ANSWERS_WITHIN) as scope:
-            async with self.connect() as session:
+            async with connection as asked:
                 scope.deadline = math.inf
-                return await ask(session)
+                return await ask(asked)
         raise ConnectionFailed(
             self.path or DEFAULT_PATH, f"it is there, and said nothing for {ANSWERS_WITHIN:.0f} s"
         )
@@ -110,6 +118,10 @@ class Caller:
         return connect_allocator(
             self.path or DEFAULT_PATH, holder=self._holder, token=self.token, reconnect_within=0
         )
+
+    def looking(self) -> AbstractAsyncContextManager[Looker]:
+        """Return what to enter for whoever only looks."""
+        return looking(self.path or DEFAULT_PATH, self.token)
 
     def show(self, found: Any, *columns: str) -> None:
         """Show one record or a list of them; `columns` are the fields of a table."""
@@ -126,6 +138,15 @@ class Caller:
             # As text: in a string, Rich takes [...] for markup.
             table.add_row(*(Text(plain(each)) for each in cells))
         Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _run(work: Callable[[], Awaitable[T]], interrupted: int) -> T:
+    try:
+        return anyio.run(work)
+    except IoasidError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        sys.exit(interrupted)
 
 
 def _cell(name: str, value: Any) -> str:
@@ -226,6 +247,8 @@ def said(error: IoasidError) -> str:
     is_other = given.get("holder") is not None or given.get("token") is not None
     advice = (TO_TYPE_BY_OTHERS if is_other else TO_TYPE).get(type(error))
     text = str(error)
+    if isinstance(error, NotCommitted):
+        return f"{text}; what only looks goes on, `ioasid watch` does not, for it subscribes"
     if isinstance(error, PermissionDenied) and context is not None:
         name = error.what.partition(" ")[0]
         if name == "send":
@@ -265,7 +288,7 @@ def is_number(name: str) -> bool:
     return re.fullmatch("#[0-9]+", name) is not None
 
 
-async def set_of(session: Session, name: str) -> SetRecord:
+async def set_of(session: Session | Looker, name: str) -> SetRecord:
     """Return a set by its token, or by its number as in `#3`.
 
     Raises `InvalidArgument` for what is the number of one set and the token of another, which a
@@ -298,8 +321,8 @@ def named(found: SetRecord) -> str:
 def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the token of a set, or its number where that alone names it."""
 
-    async def ask(session: Session) -> list[str]:
-        found = await pages(session.list_sets, "sets")
+    async def ask(looker: Looker) -> list[str]:
+        found = await pages(looker.list_sets, "sets")
         return [
             f"#{each.sid}" if each.token is None or is_number(each.token) else each.token
             for each in found
@@ -311,8 +334,8 @@ def tokens(context: click.Context, _: click.Parameter, begun: str) -> list[Compl
 def holder_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a holder."""
 
-    async def ask(session: Session) -> list[str]:
-        return [each.holder for each in await pages(session.list_holders, "holders")]
+    async def ask(looker: Looker) -> list[str]:
+        return [each.holder for each in await pages(looker.list_holders, "holders")]
 
     return _names(context, begun, ask)
 
@@ -320,21 +343,21 @@ def holder_names(context: click.Context, _: click.Parameter, begun: str) -> list
 def group_names(context: click.Context, _: click.Parameter, begun: str) -> list[CompletionItem]:
     """Complete the name of a group."""
 
-    async def ask(session: Session) -> list[str]:
-        return [each.name for each in await pages(session.list_groups, "groups")]
+    async def ask(looker: Looker) -> list[str]:
+        return [each.name for each in await pages(looker.list_groups, "groups")]
 
     return _names(context, begun, ask)
 
 
 def _names(
-    context: click.Context, begun: str, ask: Callable[[Session], Awaitable[list[str]]]
+    context: click.Context, begun: str, ask: Callable[[Looker], Awaitable[list[str]]]
 ) -> list[CompletionItem]:
     given = context.find_root().params
     caller = Caller(given.get("path"), given.get("holder"), given.get("token"))
 
     async def soon() -> list[str]:
         with anyio.fail_after(COMPLETED_WITHIN):
-            return await caller.ask(ask)
+            return await caller.ask_looking(ask)
 
     try:
         found = anyio.run(soon)

@@ -54,7 +54,7 @@ class Commands(click.Group):
     show_default=True,
     help="Where the service listens; also $IOASID_SOCKET.",
 )
-@click.option("--holder", help="Come as this holder; needed by who is no operator.")
+@click.option("--holder", help="Come as this holder; who is no operator needs it, but not to look.")
 @click.option("--token", help="Come as a tenant with this token.")
 @click.version_option(package_name="ioasid")
 @click.pass_context

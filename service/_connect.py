@@ -25,6 +25,7 @@ from ioasid.core import (
 )
 from ioasid.service._errors import ConnectionFailed
 from ioasid.service._link import Link
+from ioasid.service._looker import Looker
 from ioasid.service._remote_port import RemotePort
 from ioasid.service._sockets import connect
 from ioasid.service._then import Then
@@ -69,16 +70,36 @@ async def connect_allocator(
     if isinstance(reconnect_within, bool) or not isinstance(reconnect_within, int | float):
         raise InvalidArgument.of("reconnect_within", reconnect_within, "a number of seconds")
     link = Link(token, WireFormat(wire_format))
+    async with _linked(link, path, reconnect_within, "connect_allocator"):
+        opened = await _open(link, holder)
+        port = RemotePort(link, opened.session).join(opened)
+        yield Session(port, holder, opened)
+        await _leave(link, port)
+
+
+@asynccontextmanager
+async def looking(path: str | Path, token: str | None) -> AsyncIterator[Looker]:
+    """Connect to look, without a session; a connection that breaks is not made again.
+
+    Raises as `connect_allocator` does.
+    """
+    link = Link(token, WireFormat.MSGPACK, comes_back=False)
+    async with _linked(link, path, 0, "looking"):
+        yield Looker(link)
+        link.close(CLOSED, None)
+
+
+@asynccontextmanager
+async def _linked(
+    link: Link, path: str | Path | socket.socket, within: float, what: str
+) -> AsyncIterator[None]:
     raised: BaseException | None = None
-    with one_task("connect_allocator"):
+    with one_task(what):
         async with create_task_group() as tasks:
             try:
                 await _connect(link, path, tasks)
-                tasks.start_soon(_keep, link, path, reconnect_within, tasks, name="ioasid link")
-                opened = await _open(link, holder)
-                port = RemotePort(link, opened.session).join(opened)
-                yield Session(port, holder, opened)
-                await _leave(link, port)
+                tasks.start_soon(_keep, link, path, within, tasks, name="ioasid link")
+                yield
             except BaseException as error:  # noqa: BLE001 - raised again below, as it was
                 raised = error
                 link.close(CLOSED, AllocatorClosed(CLOSED))

@@ -22,6 +22,7 @@ from ioasid.service._caller import (
     tokens,
 )
 from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
+from ioasid.service._looker import Looker
 from ioasid.service._plain import plain
 from ioasid.service._survey import pages
 
@@ -152,7 +153,7 @@ def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> No
     async def ask(session: Session) -> bool:
         return await session.free_set(found.sid, destroy=not keep, wait=wait)
 
-    found = caller.run(lambda session: set_of(session, name))
+    found = caller.look(lambda looker: set_of(looker, name))
     if not yes:
         what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {named(found)}"
         click.confirm(f"Free {plain(what)}{'' if keep else ', and the set'}?", abort=True)
@@ -266,14 +267,14 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
       ioasid evict vdcm:dsa0 --yes -o json
     """  # noqa: D301 - for Click
 
-    async def look(session: Session) -> Any:
-        for each in await pages(session.list_holders, "holders"):
+    async def look(looker: Looker) -> Any:
+        for each in await pages(looker.list_holders, "holders"):
             if each.holder == name:
                 return each
         raise UnknownHolder(name)
 
     if not yes:
-        click.confirm(question_of_eviction(caller.run(look)), abort=True)
+        click.confirm(question_of_eviction(caller.look(look)), abort=True)
 
     found = caller.run(lambda session: evicted(session, name))
     if caller.is_json:

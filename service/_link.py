@@ -71,10 +71,12 @@ CHUNK: Final = 1 << 16
 class Link:
     """Everything that one client has with a server; a `Receiver` of each of its connections."""
 
-    def __init__(self, token: str | None, wire_format: WireFormat) -> None:
+    def __init__(
+        self, token: str | None, wire_format: WireFormat, *, comes_back: bool = True
+    ) -> None:
         self.new_reply = reply_factory()
         self.door = Door("the connection to the allocator")
-        self.client: Final = token_hex(16)
+        self.client: Final = token_hex(16) if comes_back else None
         self._token = token
         self._wire_format = wire_format
         self._connection = ClientConnection(wire_format)

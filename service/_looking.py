@@ -6,10 +6,10 @@ from typing import Any, Final
 import click
 from msgspec.structs import asdict
 
-from ioasid.actors import Session
 from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
 from ioasid.service._caller import Caller, Command, Number, say, set_of, tokens
+from ioasid.service._looker import Looker
 from ioasid.service._recorded import Recorded
 from ioasid.service._survey import pages
 
@@ -32,13 +32,13 @@ def status(caller: Caller) -> None:
       ioasid status -o json | jq .free_pending
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
 
-    async def ask(session: Session) -> tuple[Statistics, list[HolderRecord]]:
-        figures = await session.statistics()
+    async def ask(looker: Looker) -> tuple[Statistics, list[HolderRecord]]:
+        figures = await looker.statistics()
         there = figures.suspended and not caller.is_json
-        found = await pages(session.list_holders, "holders") if there else []
+        found = await pages(looker.list_holders, "holders") if there else []
         return figures, [each for each in found if each.session is None]
 
-    figures, down = caller.run(ask)
+    figures, down = caller.look(ask)
     if caller.is_json:
         caller.show(figures)
         return
@@ -61,7 +61,7 @@ def sets(caller: Caller) -> None:
       ioasid sets
       ioasid sets -o json | jq '.[] | select(.allocated == .quota)'
     """  # noqa: D301 - for Click
-    found = caller.run(lambda session: pages(session.list_sets, "sets"))
+    found = caller.look(lambda looker: pages(looker.list_sets, "sets"))
     caller.show(found, "sid", "token", "state", "quota", "allocated", "group")
 
 
@@ -79,10 +79,10 @@ def show_set(caller: Caller, name: str) -> None:
       ioasid set '#3'
     """  # noqa: D301 - for Click
 
-    async def ask(session: Session) -> Any:
-        return list(await session.list_set((await set_of(session, name)).sid))
+    async def ask(looker: Looker) -> Any:
+        return list(await looker.list_set((await set_of(looker, name)).sid))
 
-    found = caller.run(ask)
+    found = caller.look(ask)
     if caller.is_json:
         # By name: on a wire, where there are many of them, they are arrays.
         found = [asdict(each) for each in found]
@@ -98,7 +98,7 @@ def groups(caller: Caller) -> None:
     Example:
       ioasid groups
     """  # noqa: D301 - for Click
-    found = caller.run(lambda session: pages(session.list_groups, "groups"))
+    found = caller.look(lambda looker: pages(looker.list_groups, "groups"))
     caller.show(found, "name", "parent", "limit", "used")
 
 
@@ -112,7 +112,7 @@ def holders(caller: Caller) -> None:
       ioasid holders
       ioasid holders -o json | jq -r '.[] | select(.session == null) | .holder'
     """  # noqa: D301 - for Click
-    found = caller.run(lambda session: pages(session.list_holders, "holders"))
+    found = caller.look(lambda looker: pages(looker.list_holders, "holders"))
     caller.show(found, *OF_A_HOLDER)
 
 
@@ -126,7 +126,7 @@ def find(caller: Caller, number: int) -> None:
     Example:
       ioasid find 17
     """  # noqa: D301 - for Click
-    found = caller.run(lambda session: session.find(number))
+    found = caller.look(lambda looker: looker.find(number))
     caller.show(found, "ioasid", "generation", "sid", "state", "spid", "references")
 
 
@@ -141,7 +141,7 @@ def why(caller: Caller, number: int) -> None:
       ioasid why 17
       ioasid why 17 -o json | jq '.references[].holder'
     """  # noqa: D301 - for Click
-    found = caller.run(lambda session: session.explain(number))
+    found = caller.look(lambda looker: looker.explain(number))
     if caller.is_json:
         caller.show(found)
     else:
@@ -176,11 +176,11 @@ def top(caller: Caller, recording: str | None, every: float) -> None:
             "it needs a terminal; for a script, there is `ioasid status -o json`"
         )
     try:
-        source = caller.connect if recording is None else Recorded(read(recording))
+        source = caller.looking if recording is None else Recorded(read(recording))
     except (IoasidError, OSError) as error:
         click.echo(f"ioasid: {error}", err=True)
         sys.exit(2)
-    Top(source, every=every).run()
+    Top(source, caller.connect, every=every).run()
 
 
 COMMANDS = (status, sets, show_set, groups, holders, find, why, top)

@@ -37,15 +37,22 @@ from ioasid.core import (
 
 __all__: list[str] = []
 
-READS: Final = frozenset(
+LOOKS: Final = frozenset(
     (
         *(Explain, Find, FindSet, FindSid, ListGroups, ListHolders, ListSet, ListSets),
-        *(ExportSet, TakeSnapshot, TakeStatistics),
+        TakeStatistics,
     )
 )
+"""Requests that need no holder who asks, for they only look."""
+READS: Final = LOOKS | {ExportSet, TakeSnapshot}
 """Requests that change nothing: they may be decided twice."""
 OF_A_CONNECTION: Final = frozenset((OpenSession, CloseSession, SuspendSession, Subscribe))
 """Requests whose answers are worth nothing after the connection."""
+
+
+def is_look(request: Request) -> bool:
+    """Tell whether a request only looks, so that it may be asked without a session."""
+    return not request.get if type(request) is FindBySpid else type(request) in LOOKS
 
 
 def is_repeatable(request: Request) -> bool:

@@ -46,7 +46,7 @@ from ioasid.service._frames import (
 )
 from ioasid.service._gate import Gate
 from ioasid.service._greeting import greeted, welcome
-from ioasid.service._memory import Asked, Memory
+from ioasid.service._memory import Asked, Memory, is_look
 from ioasid.service._outbox import Item, Outbox
 from ioasid.service._outlet import Outlet
 from ioasid.service._permits import Permit
@@ -386,6 +386,13 @@ class Peer:
     def _port(self, frame: Ask | GiveUp) -> LocalPort:
         if frame.session is None and type(frame) is Ask and type(frame.request) is OpenSession:
             return self._shared.driver
+        if (
+            frame.session is None
+            and not self._has.sessions
+            and type(frame) is Ask
+            and is_look(frame.request)
+        ):
+            return self._has.without_session
         return self._has.port(frame.session)
 
     def _look_up(self, frame: Ask, port: LocalPort, tenancy: Tenancy) -> None:

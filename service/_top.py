@@ -22,13 +22,14 @@ from ioasid.core import IoasidError
 from ioasid.service._eviction import evicted, said_of_eviction
 from ioasid.service._plain import plain
 from ioasid.service._recorded import Recorded
-from ioasid.service._survey import Survey, Surveyor
+from ioasid.service._survey import Source, Survey, Surveyor
 from ioasid.service._top_dialogs import Question, Said
 from ioasid.service._top_rows import Panel, curve, lines_of, said_of_holder, time
 from ioasid.service._top_table import Table
 
 __all__: list[str] = []
 
+Look = Callable[[], AbstractAsyncContextManager[Source]]
 Connect = Callable[[], AbstractAsyncContextManager[Session]]
 
 AGAIN_AFTER: Final = 1.0
@@ -38,7 +39,7 @@ PAST: Final = 60
 
 
 class Top(App[None]):
-    """The live view of a service, or of a recording."""
+    """The live view of a service, or of a recording; a session is opened for who evicts."""
 
     TITLE = "ioasid top"
     ENABLE_COMMAND_PALETTE = False
@@ -72,11 +73,14 @@ class Top(App[None]):
         Binding("ctrl+z", "suspend_process", "Stop", show=False),
     ]
 
-    def __init__(self, source: Connect | Recorded, *, every: float = 1.0) -> None:
+    def __init__(
+        self, source: Look | Recorded, connect: Connect | None = None, *, every: float = 1.0
+    ) -> None:
         super().__init__()
         self._source = source
+        self._open_session = connect
         self._every = every
-        self._asked: Session | Recorded | None = source if isinstance(source, Recorded) else None
+        self._asked: Source | None = source if isinstance(source, Recorded) else None
         self._again = Signal()
         self._seen: Survey | None = None
         self._seen_at = 0.0
@@ -116,16 +120,16 @@ class Top(App[None]):
         """Offer to move in a recording, or to evict where there is none."""
         if action in {"go", "play"}:
             return isinstance(self._source, Recorded)
-        return action != "evict" or not isinstance(self._source, Recorded)
+        return action != "evict" or self._open_session is not None
 
     # -- looking ------------------------------------------------------------------------------
 
-    async def _keep_looking(self, connect: Connect) -> None:
+    async def _keep_looking(self, look: Look) -> None:
         while True:
             try:
-                async with connect() as session:
-                    self._asked = session
-                    surveyor = Surveyor(session)
+                async with look() as looker:
+                    self._asked = looker
+                    surveyor = Surveyor(looker)
                     while True:
                         await self._look(surveyor)
                         self._again = Signal()
@@ -257,11 +261,10 @@ class Top(App[None]):
         )
         if not await self.push_screen_wait(Question(f"Evict {name}?", question)):
             return
-        if not isinstance(self._asked, Session):
-            self.notify("no service answers", severity="error")
-            return
+        assert self._open_session is not None
         try:
-            found = await evicted(self._asked, name)
+            async with self._open_session() as session:
+                found = await evicted(session, name)
         except IoasidError as error:
             self.notify(plain(str(error)), severity="error", markup=False)
         else:

@@ -71,7 +71,7 @@ class Observer:
     @property
     def tier(self) -> int:
         """0 is offered an event first."""
-        return TIERS.index(self.terms.priority) if self.terms.awaited else 0
+        return TIERS.index(self.terms.priority)
 
     @property
     def follows_bindings(self) -> bool:

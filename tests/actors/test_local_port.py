@@ -47,7 +47,8 @@ async def test_ports_of_one_session_have_lanes_of_their_own() -> None:
     seen: list[Decision] = []
     async with open_allocator(taps=[seen.append]) as host:
         await host.alloc_set("vm-1", 2000)
-        flood, modest = (LocalPort(actor_of(host), host.number) for _ in range(2))
+        flood = LocalPort(actor_of(host), host.number)
+        modest = flood.beside()
         for _ in range(1000):
             flood.tell(Alloc(0))
         await modest.send(TakeStatistics())

@@ -14,7 +14,6 @@ from collections.abc import Iterable
 from typing import Final, TypeVar, assert_never
 
 from attrs import define, field
-from msgspec.structs import replace
 
 from ioasid import core
 from ioasid.core import EventKind, TokenType
@@ -679,8 +678,6 @@ class Model(Events):
         refuse(terms.sid is not None and terms.token is not None, wrong("token"))
         refuse(not terms.kinds or (terms.hold and not terms.kinds >= HOLDING), wrong("kinds"))
         refuse(terms.hold and not terms.awaited, wrong("awaited"))
-        if not terms.awaited:
-            terms = replace(terms, priority=core.Priority.CPU)
         for each in self.subscribers.values():
             old = each.terms
             if (each.holder, old.sid, old.token) == (name, terms.sid, terms.token):

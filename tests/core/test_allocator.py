@@ -86,6 +86,22 @@ OF_BOTH: list[Request] = [
     *(OpenSession("kvm"), TakeSnapshot(), TakeStatistics(), ListSets(), ListGroups()),
 ]
 """What whoever drives the allocator asks for: alone, and as any session may."""
+LOOKS: list[Request] = [
+    *(Find(1), FindSid(1), FindSet("vm-1"), FindBySpid(0, 7), ListSet(0), ListHolders()),
+    *(Explain(1), ListSets(), ListGroups(), TakeStatistics()),
+]
+
+
+@pytest.mark.parametrize("request_", LOOKS, ids=lambda each: type(each).__name__)
+def test_who_drives_looks_as_a_session_does(request_: Request) -> None:
+    """The answer is the same, and nothing is changed by it; what takes a reference is refused."""
+    core = Allocator(8)
+    for each in (AllocSet("vm-1", 4), Alloc(0), AttachSpid(1, 7)):
+        core.handle(core.session, each)
+    index = core.index
+    assert core.handle(core.session, request_) == core.handle(0, request_)
+    refused(core, SessionEnded, FindBySpid(0, 7, get=True), 0, session=0)
+    assert index == core.index
 
 
 @pytest.mark.parametrize("request_", DRIVEN, ids=lambda each: type(each).__name__)
@@ -102,6 +118,9 @@ def test_who_drives_is_no_session(request_: Request) -> None:
     core = Allocator(8)
     if type(request_) in {type(each) for each in (*DRIVEN, *OF_BOTH)}:
         assert core.handle(0, request_) is not None
+        return
+    if type(request_) in {type(each) for each in LOOKS} - {FindBySpid}:
+        # As of a session: here it finds nothing.
         return
     if isinstance(request_, Acknowledge):
         # What all are done with it says at once; here nobody has a subscription.
@@ -168,7 +187,7 @@ def test_many_acknowledgements_are_settled_together(driver: Driver) -> None:
 @pytest.mark.parametrize("session", [0, 99, 2**64 - 1])
 def test_ended_sessions(driver: Driver, session: int) -> None:
     """ESTALE: a session that is not live asks for nothing, whatever it asks for."""
-    for request in (ListHolders(), AllocSet("vm-1", 1), "nonsense"):
+    for request in (FreezeSet(0), AllocSet("vm-1", 1), "nonsense"):
         error = refused(driver.core, SessionEnded, request, session)
         assert session == getattr(error, "session", None)
 

@@ -71,7 +71,7 @@ async def main() -> None:
     """Take all of them."""
     async with open_allocator(holder="host") as host, AsyncExitStack() as stack:
         await fill(host, stack)
-        app = Top(lambda: nullcontext(host), every=0.5)
+        app = Top(lambda: nullcontext(host), lambda: nullcontext(host), every=0.5)
         async with app.run_test(size=(134, 30)) as pilot:
             await anyio.sleep(2)
             save(app, "top")
@@ -79,7 +79,7 @@ async def main() -> None:
             await pilot.press("e")
             await pilot.pause()
             save(app, "top-evict")
-        app = Top(lambda: nullcontext(host), every=0.5)
+        app = Top(lambda: nullcontext(host), lambda: nullcontext(host), every=0.5)
         async with app.run_test(size=(80, 24)) as pilot:
             await anyio.sleep(1)
             await pilot.press("w")

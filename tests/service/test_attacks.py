@@ -49,6 +49,7 @@ from ioasid.core import (
     FreeSet,
     FreezeSet,
     Get,
+    HolderPage,
     IoasidRange,
     ListGroups,
     ListHolders,
@@ -78,6 +79,7 @@ from ioasid.service import (
     Rule,
     connect_allocator,
 )
+from ioasid.service._memory import is_look
 from tests.core.examples import REQUESTS
 from tests.service.services import UID, Raw, Service, a_client, a_raw_client, a_service, everybody
 
@@ -255,6 +257,57 @@ async def test_a_tenant_that_takes_more_than_its_group(wire_format: WireFormat) 
 def sets_of(snapshot: Any) -> Any:
     """The sets and groups in a snapshot."""
     return snapshot.sets, snapshot.groups
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+@pytest.mark.parametrize("role", POLICIES)
+async def test_every_request_without_a_session(role: str, wire_format: WireFormat) -> None:
+    """Who opened none sees what it sees with one, and not more; nothing else is done for it."""
+    async with a_service(capacity=1 << 16) as service, a_client(service) as host:
+        for sid, token in enumerate(("vm-1", "vm-2")):
+            await host.alloc_set(token, 8)
+            await host.attach_spid(await host.alloc(sid), 7)
+        service.server.policy = POLICIES[role]
+        # Of its own set and of another one.
+        looks: list[Request] = [TakeStatistics(), ListHolders(), ListGroups(), ListSets()]
+        for sid, token in enumerate(("vm-1", "vm-2", "vm-3")):
+            ioasid = sid + 1
+            looks += [FindSet(token), FindSet(sid=sid), ListSet(sid), FindBySpid(sid, 7)]
+            looks += [Find(ioasid), Find(ioasid, sid), FindSid(ioasid), Explain(ioasid)]
+            looks.append(Find(ioasid, 0))
+        others = [
+            each for each in REQUESTS if not is_look(each) and not isinstance(each, OpenSession)
+        ]
+        async with (
+            a_raw_client(service.path, wire_format) as bare,
+            a_raw_client(service.path, wire_format) as named,
+        ):
+            session = await joined(named)
+            await bare.hello()
+            before = await host.snapshot()
+            for number, request in enumerate(looks, 2):
+                expected = await named.ask(Ask(request, number, session))
+                found = await bare.ask(Ask(request, number))
+                assert without_ages(expected) == without_ages(found)
+                assert "SessionEnded" == (await bare.ask(Ask(request, 1000 + number, 0))).error
+            for number, request in enumerate((*others, FindBySpid(0, 7, get=True)), 2000):
+                if not told(request):
+                    error = (await bare.ask(Ask(request, number))).error
+                    ended = "SessionEnded", "MalformedMessage", "UnknownRequest"
+                    assert error in ended, request
+            assert before.index == (await host.snapshot()).index
+            assert quiet(before) == quiet(await host.snapshot())
+
+
+def without_ages(answer: Any) -> Any:
+    """An answer without what time changes."""
+    match answer:
+        case HolderPage():
+            return [(each.holder, each.session) for each in answer.holders]
+        case Refused():
+            return answer.error, answer.message
+        case _:
+            return answer
 
 
 def quiet(snapshot: Any) -> Any:

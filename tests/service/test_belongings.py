@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 
+from ioasid.actors import Decision
 from ioasid.actors._open import open_driver
 from ioasid.core import (
     CloseSession,
     InvalidArgument,
+    ListSets,
     OpenSession,
     Request,
     SessionEnded,
@@ -114,3 +116,17 @@ async def test_who_left_gets_nothing() -> None:
             assert count == len(has.sessions)
             has.suspend()
             assert ({}, {}) == (has.sessions, has.outlets)
+
+
+async def test_nobody_waits_behind_who_looks() -> None:
+    """Many looks of a connection without sessions keep those of another one waiting little."""
+    seen: list[Decision] = []
+    async with open_driver(taps=[seen.append]) as driver:
+        shared = Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account())
+        flood, modest = Belongings(shared), Belongings(shared)
+        for _ in range(1000):
+            flood.without_session.tell(ListSets())
+        await modest.without_session.send(ListSets())
+        await driver.send(OpenSession("vm"))
+        before = len(seen)
+    assert before < 500

@@ -44,7 +44,7 @@ def test_holding(tmp_path: Path) -> None:
             figures: dict[str, int] = {}
             for _ in range(2000):
                 figures = json.loads(program.call("-o", "json", "status")[1])
-                if (figures["suspended"], figures["sessions"]) == (suspended, 1):
+                if (figures["suspended"], figures["sessions"]) == (suspended, 0):
                     break
             else:
                 raise AssertionError(figures)

@@ -28,7 +28,8 @@ def test_names_that_look_like_markup(tmp_path: Path) -> None:
             assert 0 == program.call("alloc-set", name, "8")[0]
         status, out, _ = program.call("sets")
         assert (0, True) == (status, "[/b]" in out and r"a\x1b[31mb" in out)
-        status, out, _ = program.call("--holder", "[/b]", "holders")
+        program.call("alloc-group", "[/b]", "8")
+        status, out, _ = program.call("groups")
         assert (0, True) == (status, "[/b]" in out)
         program.call("alloc", "a\x1b[31mb")
         assert (0, "1 (a\\x1b[31mb) is in use: it was not freed.\n", "") == program.call("why", "1")

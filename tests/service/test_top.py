@@ -77,7 +77,7 @@ class Screen:
 @asynccontextmanager
 async def a_screen(source: Connect | Recorded, width: int = 100) -> AsyncIterator[Screen]:
     """The live view on a screen of its own."""
-    app = Top(source, every=3600)
+    app = Top(source, None if isinstance(source, Recorded) else source, every=3600)
     async with app.run_test(size=(width, 40)) as pilot:
         yield Screen(app, pilot)
 
