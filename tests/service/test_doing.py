@@ -198,7 +198,9 @@ def test_a_tenant_at_a_shell(tmp_path: Path) -> None:
             in program.call("--holder", "x:1", "--token", "db-1", "sets")[2]
         )
         assert "`--token` on the command line" in program.call("--holder", "x:1", "sets")[2]
-        assert "with `ioasid --holder`" in program.call("--token", "vm-1", "sets")[2]
+        assert 0 == program.call("--token", "vm-1", "sets")[0]
+        error = program.call("--token", "vm-1", "alloc", "vm-1")[2]
+        assert "with `ioasid --holder`" in error
 
 
 @pytest.mark.slow
