@@ -13,8 +13,12 @@ from ioasid.core import (
     Allocated,
     Allocator,
     AllocSet,
+    AskAgain,
     AttachSpid,
+    Complete,
+    Continue,
     Deliver,
+    Effect,
     EventKind,
     ExportSet,
     FreezeSet,
@@ -23,12 +27,14 @@ from ioasid.core import (
     ImportSet,
     OpenSession,
     Priority,
+    Request,
     SessionOpened,
     SetExport,
     SetRecord,
     Subscribe,
     Subscribed,
     ThawSet,
+    Waiting,
 )
 
 IDS: Final = 1024
@@ -70,9 +76,9 @@ def _moving(steps: dict[str, list[float]]) -> Pass:
     source.acknowledge()
 
     def freeze() -> None:
-        source.core.handle(source.core.session, FreezeSet(vm.sid))
+        source.late(FreezeSet(vm.sid))
         source.acknowledge(but=Priority.IOMMU)
-        frozen = source.core.handle(source.core.session, FreezeSet(vm.sid))
+        frozen = source.late(FreezeSet(vm.sid))
         require(Frozen(vm.sid, True), frozen, "a set that runs nothing")
 
     async def run() -> float:
@@ -82,21 +88,21 @@ def _moving(steps: dict[str, list[float]]) -> Pass:
         made: list[Imported] = []
 
         def export() -> None:
-            found = source.core.handle(source.core.session, ExportSet(vm.sid))
+            found = source.late(ExportSet(vm.sid))
             assert isinstance(found, SetExport)
             exports.append(found)
 
         def import_() -> None:
-            found = target.core.handle(target.core.session, ImportSet(exports[0]))
+            found = target.late(ImportSet(exports[0]))
             assert isinstance(found, Imported)
             made.append(found)
 
         def activate() -> None:
-            target.core.handle(target.core.session, ActivateSet(made[0].sid))
+            target.late(ActivateSet(made[0].sid))
             target.acknowledge()
 
         def thaw() -> None:
-            source.core.handle(source.core.session, ThawSet(vm.sid))
+            source.late(ThawSet(vm.sid))
             source.acknowledge()
 
         took += [_timed(step) for step in (export, import_, activate)]
@@ -126,6 +132,7 @@ class _Side:
         self.numbers: dict[Priority, int] = {}
         self.left: dict[int, list[tuple[int, int]]] = {}
         """What nobody acknowledged yet."""
+        self._effects: list[Effect] = []
         for tier in (Priority.CPU, Priority.DEVICE, Priority.IOMMU):
             opened = self.core.handle(self.core.session, OpenSession(f"driver of {tier}"))
             assert isinstance(opened, SessionOpened)
@@ -140,9 +147,23 @@ class _Side:
             self.sessions[answer.subscription] = opened.session
             self.numbers[tier] = answer.subscription
 
+    def late(self, request: Request) -> object:
+        """Ask, and let all parts be done; returns the answer, whenever it comes."""
+        while True:
+            answer = self.core.handle(self.core.session, request)
+            while self.core.has_work:
+                self.core.handle(0, Continue())
+            if not isinstance(answer, Waiting):
+                return answer
+            effects = self.core.drain()
+            self._effects += effects
+            if AskAgain(answer.ticket) not in effects:
+                completed = (each for each in effects if isinstance(each, Complete))
+                return next(each.answer for each in completed if each.ticket == answer.ticket)
+
     def acknowledge(self, but: Priority | None = None) -> None:
         """Acknowledge what everybody but one was told, until nobody is told anything more."""
-        while (effects := self.core.drain()) or (self.left and but is None):
+        while (effects := self._taken()) or (self.left and but is None):
             told, self.left = self.left, {}
             for effect in effects:
                 if isinstance(effect, Deliver):
@@ -153,3 +174,7 @@ class _Side:
                 self.left[number] = told.pop(number, [])
             for number, messages in told.items():
                 self.core.handle(self.sessions[number], Acknowledge(tuple(messages)))
+
+    def _taken(self) -> list[Effect]:
+        effects, self._effects = self._effects + self.core.drain(), []
+        return effects

@@ -139,9 +139,9 @@ class Stage:
             raise Failed(f"ioasid {words[0]} ended with {done.returncode}")
         return text
 
-    async def until(self, word: str, text: str) -> None:
+    async def until(self, text: str, *words: str) -> None:
         """Wait until a command says something."""
-        command = [sys.executable, "-m", "ioasid", "--socket", str(self.socket), word]
+        command = [sys.executable, "-m", "ioasid", "--socket", str(self.socket), *words]
         with anyio.fail_after(LONGEST):
             while text not in (await anyio.run_process(command, check=False)).stdout.decode():
                 pass
@@ -178,7 +178,7 @@ async def tell(folder: Path, compiler: str | None) -> bool:
         config = folder / "config.toml"
         config.write_text(f'socket = "{path}"\norder = "LOWEST"\nlog = "ERROR"\n')
         service = await stage.start("service", python, "-m", "ioasid", "serve", "-c", config)
-        await stage.until("status", "capacity")
+        await stage.until("capacity", "status")
         agent = await stage.start("agent", python, HERE / "agent.py", path)
         await agent.until("ready")
         vm1 = await stage.start("vm-1", python, HERE / "vmm.py", path, "vm-1")
@@ -200,7 +200,7 @@ async def tell(folder: Path, compiler: str | None) -> bool:
 
         part("vm-2 is killed, with its DMA in flight, and its manager frees what it had.")
         await vm2.kill()
-        await stage.until("holders", "suspended")
+        await stage.until("suspended", "holders")
         await stage.ask("free-set", "vm-2", "--yes")
         why = await stage.ask("why", "2")
         await vm3.tell("alloc")
@@ -210,6 +210,7 @@ async def tell(folder: Path, compiler: str | None) -> bool:
         part("Its manager knows that the process is gone, and none of its CPUs can submit.")
         await stage.ask("evict", "kvm:vm-2", "--yes")
         await agent.until("iommu: entry of 2 gone, flushed; done with it")
+        await stage.until("back in the pool", "why", "2")
         await vm1.tell("alloc")
         await vm1.until("maps the guest's 102 to 2")
         await agent.until("dsa0: DMA with 2 starts, for guest's 102 of vm-1")

@@ -1,5 +1,6 @@
 """A service as a member of a fleet; two of them, with their commands, are in test_command."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -13,10 +14,20 @@ from tests.fleet.stores import free_port
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     """Where the client library runs."""
     return "asyncio"
+
+
+@pytest.fixture(scope="module", autouse=True)
+async def one_loop(anyio_backend: str) -> AsyncIterator[str]:
+    """Keep the event loop from one test to the next.
+
+    What gRPC began for a place that is not there may end later, and complains of a loop that is
+    closed.
+    """
+    yield anyio_backend
 
 
 async def test_a_store_that_is_not_there_yet_holds_nobody_up(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from ioasid.core import (
     EventKind,
     Evict,
     ExportedIoasid,
+    ExportSet,
     Find,
     Free,
     FreeGroup,
@@ -32,6 +33,7 @@ from ioasid.core import (
     FreeSet,
     FreezeSet,
     Get,
+    ImportSet,
     IoasidError,
     IoasidRange,
     Notify,
@@ -86,7 +88,19 @@ WEIGHTS: Final[dict[type[Any], int]] = {
 PARTS: Final = 10_000
 """As many come to an end in any world."""
 _DISRUPTIVE: Final = (CloseSession, SuspendSession, SuspendAll, Evict, FreeSet)
-IN_PARTS: Final = (ActivateSet, CloseSession, Evict, FreeMany, FreeSet, FreezeSet, ThawSet)
+IN_PARTS: Final = (
+    *(
+        ActivateSet,
+        CloseSession,
+        Evict,
+        ExportSet,
+        FreeMany,
+        FreeSet,
+        FreezeSet,
+        ImportSet,
+        ThawSet,
+    ),
+)
 """What is answered when all parts are done, if there are more than one."""
 DRIVEN: Final = (Abandon, Continue, SuspendAll, Tick)
 """What only the driver may ask for."""
