@@ -143,8 +143,10 @@ class Stage:
         """Wait until a command says something."""
         command = [sys.executable, "-m", "ioasid", "--socket", str(self.socket), *words]
         with anyio.fail_after(LONGEST):
-            while text not in (await anyio.run_process(command, check=False)).stdout.decode():
-                pass
+            said = b""
+            while text not in said.decode():
+                done = await anyio.run_process(command, check=False, stderr=subprocess.STDOUT)
+                said = done.stdout
 
     def claim(self, text: str, true: bool) -> None:
         """Say what has to be true, and whether it is."""
@@ -210,7 +212,7 @@ async def tell(folder: Path, compiler: str | None) -> bool:
         part("Its manager knows that the process is gone, and none of its CPUs can submit.")
         await stage.ask("evict", "kvm:vm-2", "--yes")
         await agent.until("iommu: entry of 2 gone, flushed; done with it")
-        await stage.until("back in the pool", "why", "2")
+        await stage.until("2 is not allocated", "why", "2")
         await vm1.tell("alloc")
         await vm1.until("maps the guest's 102 to 2")
         await agent.until("dsa0: DMA with 2 starts, for guest's 102 of vm-1")

@@ -1,6 +1,5 @@
 """A service as a member of a fleet; two of them, with their commands, are in test_command."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -21,13 +20,13 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-async def one_loop(anyio_backend: str) -> AsyncIterator[str]:
+async def one_loop(anyio_backend: str) -> str:
     """Keep the event loop from one test to the next.
 
     What gRPC began for a place that is not there may end later, and complains of a loop that is
     closed.
     """
-    yield anyio_backend
+    return anyio_backend
 
 
 async def test_a_store_that_is_not_there_yet_holds_nobody_up(tmp_path: Path) -> None:
