@@ -334,11 +334,14 @@ class Notifier:
         """Tell whether a CPU or device may have yet to stop what an ID that is unbound does."""
         for stage in record.chain:
             if stage.ends_binding:
+                for each in stage.waiting.values():
+                    if each.tier <= DEVICE_TIER:
+                        return True
+                if stage.reach >= DEVICE_TIER:
+                    continue
                 # Who only looks on stops nothing, wherever it stands.
                 told = self.route(record.owner, stage.event.kind).awaited
-                if any(told[stage.reach + 1 : DEVICE_TIER + 1]) or any(
-                    each.tier <= DEVICE_TIER for each in stage.waiting.values()
-                ):
+                if any(told[stage.reach + 1 : DEVICE_TIER + 1]):
                     return True
         return False
 

@@ -426,8 +426,8 @@ FAULTS: Final = (
         "freeze-waits-for-cpus-alone",
         "Migration: a freeze is answered when CPU and DEVICE acknowledged that nothing runs",
         "core._notifier",
-        "                if any(told[stage.reach + 1 : DEVICE_TIER + 1]) or any(\n",
-        "                if any(told[stage.reach + 1 : DEVICE_TIER]) or any(\n",
+        "                if any(told[stage.reach + 1 : DEVICE_TIER + 1]):\n",
+        "                if any(told[stage.reach + 1 : DEVICE_TIER]):\n",
     ),
     Fault(
         "freeze-forgets-the-unbound",
