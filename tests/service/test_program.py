@@ -65,7 +65,8 @@ def test_a_service_from_its_configuration(tmp_path: Path) -> None:
         for _ in range(20):
             if program.call("evict", "nobody", "-y")[0] == 4:
                 break
-        assert 4 == program.call("status")[0]
+        assert 4 == program.call("evict", "nobody", "-y")[0]
+        assert 0 == program.call("status")[0]
         assert 0 == program.call("--holder", "x:1", "status")[0]
 
         log = program.end()
