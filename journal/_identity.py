@@ -27,7 +27,7 @@ Identity: TypeAlias = tuple[int, ...]
 
 
 def asked_by_stat(path: Path) -> Callable[[], Identity]:
-    """Do as `asked_for` where the system has no `statx`."""
+    """Do as `asked_for` where the system has no `statx`, or refuses it."""
 
     def ask() -> Identity:
         found = os.stat(path)  # noqa: PTH116 - it comes with every commit
@@ -54,9 +54,12 @@ def asked_for(path: Path) -> Callable[[], Identity]:
 
 def _statx() -> Any:
     try:
-        return ctypes.CDLL(None, use_errno=True).statx
+        statx: Any = ctypes.CDLL(None, use_errno=True).statx
     except (AttributeError, OSError, TypeError):
         return None
+    # A sandbox may refuse a call that it does not know, whatever the file.
+    refused = statx(FROM_HERE, b"/", 0, NUMBER, ctypes.create_string_buffer(FOUND.size))
+    return None if refused else statx
 
 
 STATX: Final = _statx()
