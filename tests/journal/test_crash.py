@@ -28,12 +28,22 @@ def test_nothing_is_forgotten() -> None:
     assert "       10  killed\n" in ended.stdout
 
 
+FORGOTTEN = (
+    "which asked",
+    "is gone",
+    "JournalDamaged",
+    "which nobody knows of",
+    "is told of again after its end",
+    "is handed out again while hardware has it",
+    "hardware was told of the end",
+)
+"""What a lost row leads to: which of them comes first depends on the moment of the kills."""
 SEEN = {
-    "answer-before-commit": "which asked",
-    "row-dropped-with-checkpoint": "JournalDamaged",
-    "holders-stay-live": "is live, and its process is gone",
-    "boot-forgets": "is gone",
-    "row-not-kept": "JournalDamaged",
+    "answer-before-commit": FORGOTTEN,
+    "row-dropped-with-checkpoint": FORGOTTEN,
+    "holders-stay-live": ("is live, and its process is gone",),
+    "boot-forgets": FORGOTTEN,
+    "row-not-kept": FORGOTTEN,
 }
 
 
@@ -42,4 +52,4 @@ def test_a_fault_is_seen(plant: str) -> None:
     """An agent that forgets, or answers too early, is found out."""
     ended = crash("--kills", "200", "--plant", plant)
     assert (1, "") == (ended.returncode, ended.stderr), ended.stdout
-    assert SEEN[plant] in ended.stdout
+    assert any(each in ended.stdout for each in SEEN[plant]), ended.stdout
