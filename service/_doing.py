@@ -8,7 +8,7 @@ import click
 from anyio import move_on_after, open_signal_receiver
 
 from ioasid.actors import Session
-from ioasid.core import TokenType, UnknownHolder
+from ioasid.core import TokenType
 from ioasid.service._caller import (
     Caller,
     Command,
@@ -22,9 +22,7 @@ from ioasid.service._caller import (
     tokens,
 )
 from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
-from ioasid.service._looker import Looker
 from ioasid.service._plain import plain
-from ioasid.service._survey import pages
 
 __all__: list[str] = []
 
@@ -266,15 +264,9 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
       ioasid evict vdcm:dsa0
       ioasid evict vdcm:dsa0 --yes -o json
     """  # noqa: D301 - for Click
-
-    async def look(looker: Looker) -> Any:
-        for each in await pages(looker.list_holders, "holders"):
-            if each.holder == name:
-                return each
-        raise UnknownHolder(name)
-
     if not yes:
-        click.confirm(question_of_eviction(caller.look(look)), abort=True)
+        question = caller.look(lambda looker: question_of_eviction(looker, name))
+        click.confirm(question, abort=True)
 
     found = caller.run(lambda session: evicted(session, name))
     if caller.is_json:

@@ -6,9 +6,9 @@ from typing import Final
 from attrs import frozen
 
 from ioasid.actors import Session
-from ioasid.core import HolderRecord, NotFound, StaleIoasid
+from ioasid.core import HolderRecord, NotFound, StaleIoasid, UnknownHolder
 from ioasid.service._plain import plain
-from ioasid.service._survey import Kept, Surveyor, ranges
+from ioasid.service._survey import Kept, Source, Surveyor, pages, ranges
 
 __all__: list[str] = []
 
@@ -60,8 +60,18 @@ async def _blockers(session: Session, kept: Kept) -> tuple[str, ...] | None:
     return why.blockers
 
 
-def question_of_eviction(holder: HolderRecord) -> str:
-    """Return what to ask before an eviction; of a holder that is live it warns."""
+async def question_of_eviction(source: Source, name: str) -> str:
+    """Look at a holder, and return what to ask before it is evicted; of one that is live it warns.
+
+    Raises `UnknownHolder`.
+    """
+    for each in await pages(source.list_holders, "holders"):
+        if each.holder == name:
+            return _question(each)
+    raise UnknownHolder(name)
+
+
+def _question(holder: HolderRecord) -> str:
     name, session = plain(holder.holder), holder.session
     programmed = f"Is nothing that {name} programmed in use any more?"
     if session is None:

@@ -19,7 +19,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from ioasid.actors import Session
 from ioasid.core import IoasidError
-from ioasid.service._eviction import evicted, said_of_eviction
+from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
 from ioasid.service._plain import plain
 from ioasid.service._recorded import Recorded
 from ioasid.service._survey import Source, Survey, Surveyor
@@ -34,6 +34,10 @@ Connect = Callable[[], AbstractAsyncContextManager[Session]]
 
 AGAIN_AFTER: Final = 1.0
 """Seconds until it connects again."""
+CONSEQUENCE: Final = (
+    "What it has may be handed out again at once. If a device still does DMA with it, that then "
+    "reaches another tenant's memory."
+)
 PAST: Final = 60
 """So many looks are in the curves."""
 
@@ -254,15 +258,15 @@ class Top(App[None]):
             self.run_worker(self._evict(name))
 
     async def _evict(self, name: str) -> None:
-        question = (
-            f"Is nothing that {name} programmed in use any more?\n\n"
-            "What it has may be handed out again at once. If a device still does DMA with it, "
-            "that then reaches another tenant's memory."
-        )
-        if not await self.push_screen_wait(Question(f"Evict {name}?", question)):
-            return
         assert self._open_session is not None
+        if self._asked is None:
+            return
         try:
+            # Anew: what is on the screen may be of a time before it came back.
+            question = await question_of_eviction(self._asked, name)
+            question += f"\n\n{CONSEQUENCE}"
+            if not await self.push_screen_wait(Question(f"Evict {name}?", question)):
+                return
             async with self._open_session() as session:
                 found = await evicted(session, name)
         except IoasidError as error:

@@ -313,8 +313,8 @@ class LiveTable:
         left_out = f", {self._left_out:,} left out" if self._left_out else ""
         table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
         table.caption = f"{counts or 'nothing has happened yet'}{left_out}; Ctrl-C ends it"
-        for name in ("time", "seq", "event", "ID", "life", "set", "guest's ID"):
-            right = name in {"seq", "ID", "life", "guest's ID"}
+        for name in ("time", "seq", "event", "ID", "generation", "set", "spid"):
+            right = name in {"seq", "ID", "generation", "spid"}
             table.add_column(name, justify="right" if right else "left", no_wrap=True)
         for row in list(self._rows)[-max(self._console.height - 4, 1) :]:
             cells = [Text("-" if each is None else plain(str(each))) for each in row]

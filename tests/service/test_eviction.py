@@ -1,10 +1,9 @@
 """An eviction, and what is said to have come of it."""
 
 import pytest
-from msgspec.structs import replace
 
 from ioasid.actors import open_allocator
-from ioasid.core import UnknownHolder
+from ioasid.core import SuspendSession, UnknownHolder
 from ioasid.service._eviction import (
     Eviction,
     StillWaiting,
@@ -22,12 +21,13 @@ async def test_the_question_warns_of_a_live_holder() -> None:
         pasid = await allocator.alloc((await allocator.alloc_set("vm-1", 4)).sid)
         async with allocator.session("dsa") as dsa:
             await dsa.get(pasid)
-            live, _ = (await allocator.list_holders()).holders
-            asked = question_of_eviction(live)
+            asked = await question_of_eviction(allocator, "dsa")
             assert asked.startswith(f"dsa is live (session {dsa.number}): ")
-            crashed = replace(live, session=None)
-            asked = question_of_eviction(crashed)
+            await dsa.ask(SuspendSession())
+            asked = await question_of_eviction(allocator, "dsa")
             assert "Is nothing that dsa programmed in use any more?" == asked
+        with pytest.raises(UnknownHolder):
+            await question_of_eviction(allocator, "nobody")
 
 
 async def test_what_came_back_and_what_waits_for_others() -> None:

@@ -141,7 +141,7 @@ async def test_why() -> None:
 
 
 async def test_evict() -> None:
-    """It asks, and does nothing unless the answer is yes; then what came back is said."""
+    """It warns of who is live and asks; only if the answer is yes it evicts, and says what came."""
     async with a_host() as host, a_screen(lambda: nullcontext(host)) as screen:
         await screen.until(lambda: screen.rows(Panel.QUARANTINE))
         for refusal in ("n", "enter", "escape"):
@@ -150,6 +150,7 @@ async def test_evict() -> None:
                 await screen.press("s")
             await screen.press("e")
             await screen.until(lambda: isinstance(screen.app.screen, Question))
+            assert "vtd is live (session " in str(screen.app.screen.query(Static).first().render())
             await screen.press(refusal)
             await screen.until(lambda: not isinstance(screen.app.screen, Question))
             assert "vtd" in screen.firsts(Panel.HOLDERS)

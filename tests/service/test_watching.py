@@ -165,14 +165,18 @@ def test_on_a_terminal(tmp_path: Path) -> None:
         )
         seen = ""
 
-        def read_until(text: str) -> None:
+        def read_until(text: str) -> str:
             nonlocal seen
             while text not in seen:
                 seen += os.read(inner, 65536).decode()
-            seen = ""
+            read, seen = seen, ""
+            return read
 
         try:
-            read_until("nothing has happened yet")
+            header = read_until("nothing has happened yet")
+            # As `ioasid find` names them.
+            assert "generation" in header
+            assert "spid" in header
             program.call("alloc", "[/vm-1]")
             read_until("1 ALLOC")
             watching.send_signal(signal.SIGTSTP)
