@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from ioasid.actors._again import PAUSE
 from ioasid.actors._ending import Ending
+from ioasid.actors._looker import Looker, life_of
 from ioasid.actors._port import Port, answered
 from ioasid.actors._subscription import Subscription
 from ioasid.core import (
@@ -35,14 +36,8 @@ from ioasid.core import (
     Done,
     EventKind,
     Evict,
-    Explain,
-    Explanation,
     ExportSet,
-    Find,
     FindBySpid,
-    FindSet,
-    FindSid,
-    FoundSid,
     Free,
     FreeGroup,
     FreeMany,
@@ -50,21 +45,13 @@ from ioasid.core import (
     FreezeSet,
     Frozen,
     Get,
-    GroupPage,
     GroupRecord,
-    HolderPage,
     Imported,
     ImportSet,
     InstallCapacity,
     InvalidArgument,
     Ioasid,
     IoasidRange,
-    IoasidRecord,
-    ListGroups,
-    ListHolders,
-    Listing,
-    ListSet,
-    ListSets,
     Message,
     NotCommitted,
     Notify,
@@ -77,14 +64,11 @@ from ioasid.core import (
     ReserveRange,
     SessionOpened,
     SetExport,
-    SetPage,
     SetRecord,
     Snapshot,
-    Statistics,
     Subscribe,
     SuspendSession,
     TakeSnapshot,
-    TakeStatistics,
     ThawSet,
     TokenType,
 )
@@ -96,20 +80,13 @@ R = TypeVar("R")
 ALL_KINDS: Final = frozenset(EventKind)
 
 
-def _life(ioasid: int, generation: int | None) -> tuple[int, int | None]:
-    # What is no ID is left to the allocator to refuse.
-    if isinstance(ioasid, Ioasid):
-        return int(ioasid), ioasid.generation if generation is None else generation
-    return ioasid, generation
-
-
 def _spelled_out(request: Any) -> Any:
     # A request says in a field of its own which life it means.
     ioasid = getattr(request, "ioasid", None) if isinstance(request, Message) else None
     # What has no such field is left to the allocator to refuse.
     if not isinstance(ioasid, Ioasid) or not hasattr(request, "generation"):
         return request
-    number, generation = _life(ioasid, request.generation)
+    number, generation = life_of(ioasid, request.generation)
     return replace(request, ioasid=number, generation=generation)
 
 
@@ -118,7 +95,7 @@ def _bare(value: R) -> R | int:
     return int(value) if isinstance(value, Ioasid) else value
 
 
-class Session:
+class Session(Looker):
     """A named caller of the allocator, a *holder*: it owns references and subscriptions.
 
     `open_allocator` gives the first one, `session(name)` others. Every method sends one request
@@ -138,6 +115,7 @@ class Session:
     """
 
     def __init__(self, port: Port, name: str, opened: SessionOpened) -> None:
+        super().__init__(port.send)
         self._port = port
         self._send = port.send
         self._opened = opened
@@ -241,13 +219,6 @@ class Session:
         """Remove a group that has no set, none in quarantine either, and no group."""
         answered(await self._send(FreeGroup(name)), Done)
 
-    async def list_groups(self, *, after: str | None = None, limit: int = 100) -> GroupPage:
-        """Return the groups, by name, in pages of at most `limit` (1..1,000).
-
-        Pass `next` of one page as `after` for the following one; it is `None` with the last.
-        """
-        return answered(await self._send(ListGroups(after, limit)), GroupPage)
-
     # -- sets ---------------------------------------------------------------------------------
 
     async def alloc_system_set(self, quota: int | None = None) -> SetRecord:
@@ -317,30 +288,6 @@ class Session:
         """Let an imported set run: its bindings begin."""
         answered(await self._send(ActivateSet(sid)), Done)
 
-    async def find_sid(self, ioasid: int, *, generation: int | None = None) -> int:
-        """Return the set of an ID."""
-        if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
-        return answered(await self._send(FindSid(ioasid, generation)), FoundSid).sid
-
-    async def find_set(self, token: str | None = None, *, sid: int | None = None) -> SetRecord:
-        """Return the live set that has an MM token, or this number: one of the two."""
-        return answered(await self._send(FindSet(token, sid)), SetRecord)
-
-    async def list_set(self, sid: int) -> Listing:
-        """Return the IDs of a set, ascending, with their states and spids; plain ones as ranges.
-
-        Iterate over it for every ID.
-        """
-        return answered(await self._send(ListSet(sid)), Listing)
-
-    async def list_sets(self, *, after: int | None = None, limit: int = 100) -> SetPage:
-        """Return the sets, by number, in pages of at most `limit` (1..1,000).
-
-        Pass `next` of one page as `after` for the following one; it is `None` with the last.
-        """
-        return answered(await self._send(ListSets(after, limit)), SetPage)
-
     # -- IOASIDs ------------------------------------------------------------------------------
 
     async def alloc(
@@ -382,7 +329,7 @@ class Session:
         """
         bare, remembered = _ranges(ranges)
         if generation is None:
-            generation = _one_life(ranges, remembered)
+            generation = _onelife_of(ranges, remembered)
         request = FreeMany(sid, bare, generation)
         return answered(await self._send(request), Released).reclaimed
 
@@ -400,7 +347,7 @@ class Session:
         caller that gives up waiting cancels nothing. `WouldDeadlock` refuses to wait for oneself.
         """
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         return (await self._answer(Free(ioasid, sid, wait, generation), Released)).reclaimed
 
     async def get(
@@ -408,7 +355,7 @@ class Session:
     ) -> None:
         """Take one reference for this holder."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         await self._answer(Get(ioasid, sid, generation), Done)
 
     async def put(
@@ -416,29 +363,15 @@ class Session:
     ) -> bool:
         """Drop one reference of this holder; answers whether the ID was reclaimed by it."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         return answered(await self._send(Put(ioasid, sid, generation)), Released).reclaimed
-
-    async def find(
-        self, ioasid: int, *, sid: int | None = None, generation: int | None = None
-    ) -> IoasidRecord:
-        """Return an ID's record: set, spid, state, data, references by holder."""
-        if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
-        return answered(await self._send(Find(ioasid, sid, generation)), IoasidRecord)
-
-    async def explain(self, ioasid: int, *, generation: int | None = None) -> Explanation:
-        """Say why an ID is not back in the pool: who has what to do; `text` has it in words."""
-        if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
-        return answered(await self._send(Explain(ioasid, generation)), Explanation)
 
     async def attach_data(
         self, ioasid: int, data: Data, *, sid: int | None = None, generation: int | None = None
     ) -> None:
         """Attach one opaque value, a 64-bit integer or a short string, to an ID."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         answered(await self._send(AttachData(ioasid, _bare(data), sid, generation)), Done)
 
     async def detach_data(
@@ -446,7 +379,7 @@ class Session:
     ) -> None:
         """Remove an ID's value, if it has one."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         answered(await self._send(DetachData(ioasid, sid, generation)), Done)
 
     async def attach_spid(
@@ -454,7 +387,7 @@ class Session:
     ) -> None:
         """Bind: map the guest's ID `spid` (0..2^32-2), unique within the set, to this one."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         answered(await self._send(AttachSpid(ioasid, _bare(spid), sid, generation)), Done)
 
     async def detach_spid(
@@ -462,7 +395,7 @@ class Session:
     ) -> None:
         """Unbind; subscribers are told, unless the ID was freed before."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         answered(await self._send(DetachSpid(ioasid, sid, generation)), Done)
 
     async def find_by_spid(self, sid: int, spid: int, *, get: bool = False) -> Ioasid:
@@ -475,7 +408,7 @@ class Session:
     ) -> None:
         """Tell an ID's subscribers of `kind` (any but RECLAIM), as a publisher of one's own."""
         if type(ioasid) is not int:
-            ioasid, generation = _life(ioasid, generation)
+            ioasid, generation = life_of(ioasid, generation)
         answered(await self._send(Notify(ioasid, kind, sid, generation)), Done)
 
     # -- holders ------------------------------------------------------------------------------
@@ -501,13 +434,6 @@ class Session:
     async def evict(self, name: str) -> None:
         """Declare the holder `name` dead: its events acknowledged, its references dropped."""
         answered(await self._send(Evict(name)), Done)
-
-    async def list_holders(self, *, after: str | None = None, limit: int = 100) -> HolderPage:
-        """Return the holders, live and suspended, by name, in pages of at most `limit` (1..1,000).
-
-        Pass `next` of one page as `after` for the following one; it is `None` with the last.
-        """
-        return answered(await self._send(ListHolders(after, limit)), HolderPage)
 
     # -- subscribing --------------------------------------------------------------------------
 
@@ -553,10 +479,6 @@ class Session:
 
     # -- figures ------------------------------------------------------------------------------
 
-    async def statistics(self) -> Statistics:
-        """Return the allocator's figures, all taken at once: what there is and who lags."""
-        return answered(await self._send(TakeStatistics()), Statistics)
-
     async def snapshot(self) -> Snapshot:
         """Return the whole state as a message; `open_allocator(snapshot=...)` goes on from it."""
         return answered(await self._send(TakeSnapshot()), Snapshot)
@@ -583,7 +505,7 @@ def _ranges(ranges: object) -> tuple[tuple[IoasidRange, ...], set[int]]:
     return given, remembered
 
 
-def _one_life(ranges: object, remembered: set[int]) -> int | None:
+def _onelife_of(ranges: object, remembered: set[int]) -> int | None:
     if len(remembered) > 1:
         raise InvalidArgument.of("ranges", ranges, "ranges of one generation, or name it")
     return next(iter(remembered), None)

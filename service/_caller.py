@@ -26,6 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ioasid.actors import Session
+from ioasid.actors._looker import Looker
 from ioasid.core import (
     AllocatorClosed,
     GroupExhausted,
@@ -42,7 +43,6 @@ from ioasid.core import (
 from ioasid.service._connect import DEFAULT_PATH, connect_allocator, looking
 from ioasid.service._errors import ConnectionFailed, PermissionDenied, RefusedByServer
 from ioasid.service._gate import Member
-from ioasid.service._looker import Looker
 from ioasid.service._plain import fitted, plain
 from ioasid.service._survey import pages
 

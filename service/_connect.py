@@ -5,27 +5,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from os import fspath
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from anyio import Event as Signal
 from anyio import create_task_group, current_time, move_on_after, sleep
 from anyio.abc import TaskGroup
 
 from ioasid.actors import Session
+from ioasid.actors._looker import Looker
 from ioasid.actors._one_task import one_task
 from ioasid.actors._port import answered
+from ioasid.actors._reply import Reply
 from ioasid.core import (
     AllocatorClosed,
     CloseSession,
     InvalidArgument,
     IoasidError,
     OpenSession,
+    Request,
     SessionOpened,
     WireFormat,
 )
 from ioasid.service._errors import ConnectionFailed
 from ioasid.service._link import Link
-from ioasid.service._looker import Looker
 from ioasid.service._remote_port import RemotePort
 from ioasid.service._sockets import connect
 from ioasid.service._then import Then
@@ -85,7 +87,13 @@ async def looking(path: str | Path, token: str | None) -> AsyncIterator[Looker]:
     """
     link = Link(token, WireFormat.MSGPACK, comes_back=False)
     async with _linked(link, path, 0, "looking"):
-        yield Looker(link)
+
+        def send(request: Request) -> Reply[Any]:
+            reply = link.new_reply()
+            link.ask(None, request, reply)
+            return reply
+
+        yield Looker(send)
         link.close(CLOSED, None)
 
 

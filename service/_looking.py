@@ -6,10 +6,10 @@ from typing import Any, Final
 import click
 from msgspec.structs import asdict
 
+from ioasid.actors._looker import Looker
 from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
 from ioasid.service._caller import Caller, Command, Number, say, set_of, tokens
-from ioasid.service._looker import Looker
 from ioasid.service._recorded import Recorded
 from ioasid.service._survey import pages
 

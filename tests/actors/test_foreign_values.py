@@ -100,7 +100,7 @@ async def test_sessions() -> None:
     """Every request of a session with a foreign argument is answered or refused."""
     names = [
         name
-        for name, method in vars(Session).items()
+        for name, method in inspect.getmembers(Session)
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     ]
     assert {"ask", "alloc", "free_set", "evict", "snapshot"} <= set(names)

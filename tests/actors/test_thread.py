@@ -72,7 +72,7 @@ def doors_of(session: Session, subscription: Subscription, in_hand: Event) -> Ca
     """Every call of a session and a subscription that does something."""
     requests = [
         name
-        for name, method in vars(Session).items()
+        for name, method in inspect.getmembers(Session)
         if inspect.iscoroutinefunction(method) and not name.startswith("_")
     ]
     assert {"ask", "alloc", "free_many", "list_groups", "snapshot"} <= set(requests)

@@ -244,7 +244,7 @@ def members(cls: type) -> set[str]:
             and isinstance(node.ctx, ast.Store)
             and not node.attr.startswith("_")
         }
-    for name, value in vars(cls).items():
+    for name, value in inspect.getmembers(cls) if cls is Session else vars(cls).items():
         if name.startswith("_") or name in found:
             continue
         if inspect.isroutine(value):
@@ -358,7 +358,7 @@ def test_every_message_is_shown() -> None:
 
 def test_every_method_of_a_session_is_named() -> None:
     """Each method of a session is named by the request that it sends, or sends any."""
-    methods = {name for name, value in vars(Session).items() if inspect.isroutine(value)}
+    methods = {name for name, value in inspect.getmembers(Session) if inspect.isroutine(value)}
     calls = " ".join(BY_NAME[each.__name__].item("Method") or "" for each in CORE_REQUESTS)
     silent = {
         each for each in methods if not each.startswith("_") and f"`Session.{each}(" not in calls

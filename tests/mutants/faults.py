@@ -1594,7 +1594,7 @@ FAULTS: Final = (
     Fault(
         "session-forgets-the-life",
         "Identity: what alloc returns remembers its generation, and requests name it",
-        "actors._session",
+        "actors._looker",
         "ioasid.generation if generation is None else generation\n",
         "generation\n",
     ),
