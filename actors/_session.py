@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar, cast
 
-from anyio import sleep
 from msgspec.structs import replace
 
-from ioasid.actors._again import PAUSE
+from ioasid.actors._again import until_kept
 from ioasid.actors._ending import Ending
 from ioasid.actors._looker import Looker, life_of
 from ioasid.actors._port import Port, answered
@@ -159,16 +158,15 @@ class Session(Looker):
         later. At a distance that is waited for. Raises what else it is refused with.
         """
         spelled_out = _spelled_out(request)
-        while True:
-            try:
-                await self._answer(spelled_out, Message)
-            except NotCommitted:
-                if self._port.keeps:
-                    self._port.tell(spelled_out)
-                    return False
-                await sleep(PAUSE)
-            else:
-                return True
+        if not self._port.keeps:
+            await until_kept(lambda: self._answer(spelled_out, Message))
+            return True
+        try:
+            await self._answer(spelled_out, Message)
+        except NotCommitted:
+            self._port.tell(spelled_out)
+            return False
+        return True
 
     async def _answer(self, request: Request, expected: type[R]) -> R:
         # For what must not be left behind, or waited for, when its asker is cancelled.

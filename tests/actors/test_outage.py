@@ -178,7 +178,7 @@ async def test_insisting_by_every_port(
     path: Path, disk: Disk, open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is insisted on while the disk fails is done once when it works; afar one waits."""
-    monkeypatch.setattr("ioasid.actors._session.PAUSE", 0.01)
+    monkeypatch.setattr("ioasid.actors._again.PAUSE", 0.01)
     came_to: list[bool] = []
     async with open_session(capacity=64, journal=path) as host:
         await host.alloc_set("vm-1", 8)
