@@ -6,9 +6,10 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.util import find_spec
+from os.path import samestat
 from pathlib import Path
 from typing import Final
 
@@ -67,7 +68,7 @@ async def serve(config: Config, member: Member | None = None) -> None:
                         return exposition.text(await take_figures(driver, server))
 
                     # It names holders and groups: for whom the process shares its group with.
-                    sock = bound(config.metrics, 0o660, None)
+                    sock = stack.enter_context(own_socket(config.metrics, 0o660, None))
                     await stack.enter_async_context(serving_metrics(sock, scraped, tasks))
                 notify("READY=1")
                 logger.info("serving %s", listener.getsockname() or "a socket that was passed")
@@ -154,9 +155,38 @@ def _read_again(config: Config, server: Server) -> None:
         logger.info("read the policy again; it holds for connections that come")
 
 
-def listener_of(config: Config) -> socket.socket:
-    """Return the socket to listen on: one that was passed, or one that is made."""
-    return passed_socket() or bound(config.socket, config.mode, config.group)
+@contextmanager
+def listener_of(config: Config) -> Iterator[socket.socket]:
+    """Give the socket to listen on: one that was passed, or one that is made, and goes again."""
+    passed = passed_socket()
+    if passed is not None:
+        with passed:
+            yield passed
+    else:
+        with own_socket(config.socket, config.mode, config.group) as sock:
+            yield sock
+
+
+@contextmanager
+def own_socket(path: str, mode: int, group: str | None) -> Iterator[socket.socket]:
+    """Make a Unix socket that listens; its file goes in the end, if it is still this one's.
+
+    Raises as `bound` does.
+    """
+    # A descriptor of its own listens to the end, whenever the server closes the other: until the
+    # file is gone no successor takes it for left behind, and no other file has its number.
+    with bound(path, mode, group) as sock, sock.dup():
+        file = Path(path)
+        made = file.stat()
+        try:
+            yield sock
+        finally:
+            try:
+                if samestat(made, file.stat()):
+                    file.unlink()
+            except OSError:
+                # It is gone, or stays for the next one to replace.
+                pass
 
 
 def bound(path: str, mode: int, group: str | None) -> socket.socket:

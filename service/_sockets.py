@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -49,8 +50,10 @@ class _Listening:
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
         wires = Wires()
+        # The file is not this server's: a service manager's socket outlives it.
+        kept: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await loop.create_unix_server(
-            lambda: Wire(wires, self._new_receiver()), sock=self._listener, backlog=1024
+            lambda: Wire(wires, self._new_receiver()), sock=self._listener, backlog=1024, **kept
         )
 
     async def __aexit__(self, *_: object) -> None:

@@ -16,8 +16,15 @@ import pytest
 from ioasid.core import AllocatorClosed, InvalidArgument, Resync
 from ioasid.journal import JournalInUse
 from ioasid.service import Config, OutcomeUnknown, connect_allocator, serve
-from ioasid.service._program import bound
+from ioasid.service._program import bound, own_socket
 from tests.service.programs import ENVIRONMENT, Program, a_program
+
+PASSING = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.executable, [sys.executable, "-m", "ioasid", "serve"])
+"""
 
 
 def scrape(path: Path) -> str:
@@ -75,6 +82,8 @@ def test_a_service_from_its_configuration(tmp_path: Path) -> None:
         assert "the policy file is no good" in log
         assert "Traceback" not in log
         assert "stopped" in log.splitlines()[-1]
+        assert not (tmp_path / "s").exists()
+        assert not (tmp_path / "m").exists()
     assert 5 == program.call("status")[0]
 
 
@@ -92,6 +101,50 @@ def test_a_socket_that_a_process_left_behind(tmp_path: Path) -> None:
     assert "precious" == (tmp_path / "file").read_text()
     with pytest.raises(InvalidArgument):
         bound(str(tmp_path / "t"), 0o660, "no such group")
+
+
+def test_the_file_of_a_socket_goes_with_it(tmp_path: Path) -> None:
+    """Until it is gone nobody takes it for left behind, and a successor's file is left alone."""
+    path = tmp_path / "s"
+    with own_socket(str(path), 0o600, None) as sock:
+        # As a server does that ends.
+        sock.close()
+        with pytest.raises(OSError, match="in use by a service"):
+            bound(str(path), 0o600, None)
+    assert not path.exists()
+    with own_socket(str(path), 0o600, None):
+        path.unlink()
+        successor = bound(str(path), 0o600, None)
+    with successor, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.connect(str(path))
+    with own_socket(str(path), 0o600, None):
+        path.unlink()
+
+
+def test_a_socket_that_was_passed_stays(tmp_path: Path) -> None:
+    """A service manager's socket outlives the service, for the next one that it starts."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as passed:
+        passed.bind(str(path))
+        passed.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-c", PASSING, str(passed.fileno())],
+            env=ENVIRONMENT,
+            pass_fds=[passed.fileno()],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            try:
+                assert process.stderr is not None
+                while f"serving {path}" not in process.stderr.readline():
+                    assert process.poll() is None
+                process.send_signal(signal.SIGTERM)
+                assert "stopped" in process.stderr.read().splitlines()[-1]
+                assert 0 == process.wait(30)
+            finally:
+                process.kill()
+    assert path.is_socket()
 
 
 @pytest.mark.parametrize("ignored", [False, True])
