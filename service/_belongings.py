@@ -103,19 +103,15 @@ class Belongings:
                 self.opening += 1
                 port.post(request, asked)
 
-    def told(self, asked: Asked, *, left: bool) -> None:
-        """Take what a request that changes them came to, perhaps when the connection has `left`."""
+    def told(self, asked: Asked) -> None:
+        """Take what a request that changes them came to."""
         answer = asked.result()
         match asked.request:
             case OpenSession():
                 self.opening -= 1
                 if type(answer) is SessionOpened:
-                    port = self._shared.driver.join(answer)
-                    if left:
-                        port.leave(SuspendSession())
-                    else:
-                        self.sessions[answer.session] = port
-                        self.left_in_order = False
+                    self.sessions[answer.session] = self._shared.driver.join(answer)
+                    self.left_in_order = False
             case Subscribe():
                 self._subscribing -= 1
                 if type(answer) is Subscribed:

@@ -8,7 +8,15 @@ from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
-from ioasid.core import OpenSession, Request, SessionOpened, Subscribed, UnknownSet
+from ioasid.core import (
+    IoasidError,
+    NotCommitted,
+    OpenSession,
+    Request,
+    SessionOpened,
+    Subscribed,
+    UnknownSet,
+)
 from ioasid.service._asking import Holder, Session
 from ioasid.service._audience import Audience, Told
 
@@ -22,7 +30,8 @@ class Comeback:
     """Opens sessions again under their names, then subscribes again, each with a Resync.
 
     Of who does not `stay` no subscription comes back. `then` is called last, with the subscriptions
-    that were left meanwhile.
+    that were left meanwhile. While a journal can't be written nobody can come back: `failed` is
+    called instead, with the refusal, and everything is as it was before.
     """
 
     def __init__(
@@ -32,12 +41,14 @@ class Comeback:
         audience: Audience,
         again: Again,
         then: Callable[[Sequence[Told]], None],
+        failed: Callable[[IoasidError], None],
     ) -> None:
         self._holders: Final = holders
         self._stays: Final = stays
         self._audience: Final = audience
         self._again: Final = again
         self._then: Final = then
+        self._failed: Final = failed
         self._left = 0
         self._next: Callable[[], None] = self._subscribe
         self._unwanted: list[Told] = []
@@ -71,6 +82,9 @@ class Comeback:
 
     def _opened(self, holder: Session) -> Callable[[Any], None]:
         def then(answer: Any) -> None:
+            if isinstance(answer, NotCommitted):
+                self._failed(answer)
+                return
             if type(answer) is SessionOpened:
                 holder.set_current(answer.session)
             self._done()
@@ -79,6 +93,9 @@ class Comeback:
 
     def _told(self, each: Told) -> Callable[[Any], None]:
         def then(answer: Any) -> None:
+            if isinstance(answer, NotCommitted):
+                self._failed(answer)
+                return
             if type(answer) is Subscribed:
                 if not self._audience.come_back(each, answer.subscription):
                     self._unwanted.append(each)

@@ -100,7 +100,7 @@ class Link:
         self._acks: tuple[Holder, list[tuple[int, int]]] | None = None
         self.ending: Final = Ending()
         self.greeted: Reply[Welcome | IoasidError | None] = self.new_reply()
-        """Is told how the connection that is being made begins."""
+        """Is told how the connection that is being made begins, with all that there was before."""
         self.broken = Signal()
         """Is set when the connection is gone."""
 
@@ -178,7 +178,9 @@ class Link:
         self._by_reply.clear()
         self._unsent.clear()
         for asking in pending.values():
-            _answer(asking.reply, AllocatorClosed(reason))
+            # What was coming back is over with the connection, whatever it came to.
+            if not asking.again:
+                _answer(asking.reply, AllocatorClosed(reason))
         for each in audience:
             each.outlet.close(error)
         if self._transport is not None:
@@ -405,8 +407,6 @@ class Link:
             self._begin()
         else:
             self._reopen()
-        if not self.greeted.done():
-            self.greeted.set_result(welcome)
 
     def _forget_sent(self) -> None:
         for asking in tuple(self._pending.values()):
@@ -419,6 +419,8 @@ class Link:
 
     def _begin(self) -> None:
         self._ready = True
+        if not self.greeted.done():
+            self.greeted.set_result(self.welcome)
         # In the order of their IDs, which is that in which they were asked.
         for asking in tuple(self._pending.values()):
             self._go(asking)
@@ -428,7 +430,7 @@ class Link:
         self._audience.disconnect()
         holders = (*self._holders, *self._leaving)
         stays = self._holders.__contains__
-        Comeback(holders, stays, self._audience, self._again, self._reopened).begin()
+        Comeback(holders, stays, self._audience, self._again, self._reopened, self._break).begin()
 
     def _reopened(self, unwanted: Sequence[Told]) -> None:
         for each in unwanted:

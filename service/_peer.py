@@ -145,7 +145,12 @@ class Peer:
         memory = self._memory
         if memory is not None:
             # Who left in order, and waits for nothing, has no reason to come back.
-            done = self._has.left_in_order and not memory.pending
+            pending = memory.pending
+            done = self._has.left_in_order and not pending
+            for asked in pending:
+                if type(asked.request) is OpenSession:
+                    # At once, so that who comes back finds its name free.
+                    asked.port.give_up(asked.request, asked)
             for forgotten in self._shared.memories.leave(memory, comes_back=not done):
                 for asked in forgotten.pending:
                     # What it left in order stays left, whenever that can be kept.
@@ -444,7 +449,7 @@ class Peer:
         """Pass on what the allocator answered."""
         answer = asked.result()
         if type(asked.request) in CHANGING:
-            self._has.told(asked, left=self._left)
+            self._has.told(asked)
         if asked.waits:
             self._window.in_flight += 1
         self._shared.account.answer(asked)

@@ -268,9 +268,9 @@ SERVICE_FAULTS: Final = (
     Fault(
         "session-opened-too-late-stays",
         "A connection that breaks is a crash, whenever its session is opened",
-        "service._belongings",
-        "                    if left:\n",
-        "                    if False:\n",
+        "service._peer",
+        "                if type(asked.request) is OpenSession:\n                    # At once",
+        "                if False:\n                    # At once",
     ),
     Fault(
         "given-up-stands",

@@ -39,7 +39,7 @@ class Telling(Connection):
 
     def told(self, asked: Asked) -> None:
         """Let them change."""
-        self.has.told(asked, left=False)
+        self.has.told(asked)
 
 
 async def test_sessions_come_and_go() -> None:
@@ -101,21 +101,15 @@ async def test_what_is_admitted() -> None:
 
 
 async def test_who_left_gets_nothing() -> None:
-    """A session that is opened when the connection is gone is suspended at once."""
+    """Its sessions are suspended, and nothing of them is left."""
     async with open_driver() as driver:
         has = Belongings(Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account()))
-
-        class Gone(Telling):
-            def told(self, asked: Asked) -> None:
-                has.told(asked, left=True)
-
-        for connection, count in ((Telling(has), 1), (Gone(has), 0)):
-            request = OpenSession("a", UID)
-            has.send(Asked(Memory(None, 9), connection, 1, driver, request, None), Queueing())
-            await settle()
-            assert count == len(has.sessions)
-            has.suspend()
-            assert ({}, {}) == (has.sessions, has.outlets)
+        request = OpenSession("a", UID)
+        has.send(Asked(Memory(None, 9), Telling(has), 1, driver, request, None), Queueing())
+        await settle()
+        assert 1 == len(has.sessions)
+        has.suspend()
+        assert ({}, {}) == (has.sessions, has.outlets)
 
 
 async def test_nobody_waits_behind_who_looks() -> None:

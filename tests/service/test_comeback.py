@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from ioasid.actors._queue import Queue
 from ioasid.core import (
+    AllocatorClosed,
+    DiskFull,
     HolderLive,
+    IoasidError,
     OpenSession,
     Request,
     SessionOpened,
@@ -46,6 +51,7 @@ def test_coming_back() -> None:
         audience,
         lambda *each: asked.append(each),
         lambda unwanted: ended.append([each.number for each in unwanted]),
+        lambda _: ended.append([]),
     )
     comeback.begin()
     names = [(None, OpenSession(f"holder-{number}")) for number in (1, 2, 3)]
@@ -80,7 +86,44 @@ def test_there_is_nothing_to_come_back_to() -> None:
     """Without sessions it is over at once."""
     ended: list[int] = []
     comeback = Comeback(
-        [], lambda _: True, Audience(), lambda *_: None, lambda u: ended.append(len(u))
+        [],
+        lambda _: True,
+        Audience(),
+        lambda *_: None,
+        lambda unwanted: ended.append(len(unwanted)),
+        lambda _: ended.append(-1),
     )
     comeback.begin()
     assert [0] == ended
+
+
+@pytest.mark.parametrize("at", ["the sessions", "the subscriptions"])
+def test_nobody_can_come_back(at: str) -> None:
+    """A step that can't be kept is the last one, and nobody has ended for it."""
+    asked: list[Callable[[Any], None]] = []
+    failed: list[IoasidError] = []
+    holders = [Session(number) for number in (1, 2)]
+    audience = Audience()
+    queues = [Queue(1, None) for _ in holders]
+    for number, holder in enumerate(holders):
+        audience.add(Told(holder, Subscribe(sid=number), queues[number], number, number))
+    comeback = Comeback(
+        holders,
+        lambda _: True,
+        audience,
+        lambda *each: asked.append(each[2]),
+        lambda _: failed.append(AllocatorClosed("not reached")),
+        failed.append,
+    )
+    refusal = DiskFull("a journal", "there is no room")
+    comeback.begin()
+    asked.pop(0)(SessionOpened(11, resumed=True))
+    if at == "the sessions":
+        asked.pop(0)(refusal)
+    else:
+        asked.pop(0)(SessionOpened(12, resumed=True))
+        asked.pop(0)(refusal)
+        asked.pop(0)(Subscribed(20, resumed=True))
+    assert ([], [refusal]) == (asked, failed)
+    assert [False, False] == [each.ended for each in queues]
+    assert [0, 1] == [each.number for each in audience]

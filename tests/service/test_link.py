@@ -1,5 +1,8 @@
 """Connections that break: sessions, subscriptions and requests come back, each decided once."""
 
+from collections.abc import Iterator
+from math import inf
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,14 +16,23 @@ from ioasid.core import (
     Event,
     EventKind,
     IoasidState,
+    NotCommitted,
     Resync,
     SessionEnded,
 )
 from ioasid.service import ConnectionFailed, Limits, OutcomeUnknown, connect_allocator
+from tests.journal.disk import IOERR_FSYNC, Disk, failing_disk
 from tests.service.proxies import Proxy, a_proxy
 from tests.service.services import a_client, a_service
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    """The disk of every journal of a test."""
+    with failing_disk() as disk:
+        yield disk
 
 
 async def reconnected(proxy: Proxy, count: int) -> None:
@@ -273,6 +285,98 @@ async def test_nobody_answers_any_more() -> None:
                 await vm.statistics()
             with pytest.raises(AllocatorClosed):
                 await vm.statistics()
+
+
+async def test_nobody_answers_in_the_middle_of_coming_back() -> None:
+    """Wherever that was cut for good, everybody is told of the end."""
+    async with a_service() as service, a_proxy(service.path) as proxy:
+        for cut in range(0, 700, 12):
+            async with (
+                connect_allocator(proxy.path, holder="vm", reconnect_within=0.02) as vm,
+                vm.session("second") as second,
+                vm.subscribe(hold=True) as first_told,
+                second.subscribe(hold=True) as second_told,
+            ):
+                proxy.budgets = [cut, *[0] * 100]
+                proxy.cut()
+                for events in (first_told, second_told):
+                    with pytest.raises(AllocatorClosed, match="connection was lost"):
+                        while True:
+                            await anext(events)
+                with pytest.raises(AllocatorClosed):
+                    await second.statistics()
+            proxy.budgets = []
+
+
+@pytest.mark.parametrize("syncs", range(3))
+async def test_coming_back_while_the_disk_fails(tmp_path: Path, disk: Disk, syncs: int) -> None:
+    """From whichever write on it fails, it is tried again until it works, and nothing is lost."""
+
+    def fail(done: Any) -> int:
+        nonlocal syncs
+        syncs -= done.action == "sync"
+        return IOERR_FSYNC if syncs < 0 else 0
+
+    async with (
+        a_service(journal=tmp_path / "j") as service,
+        a_proxy(service.path) as proxy,
+        a_client(service) as host,
+    ):
+        owner = await host.alloc_set("vm-1", 8)
+        one, two = await host.alloc(owner.sid), await host.alloc(owner.sid)
+        await host.attach_spid(one, 101)
+        async with (
+            connect_allocator(proxy.path, holder="kvm", reconnect_within=inf) as kvm,
+            kvm.session("second") as second,
+            kvm.subscribe(replay=True, hold=True) as events,
+        ):
+            assert isinstance(await anext(events), Resync)
+            await second.get(two)
+            before = proxy.connections
+            disk.fails = fail
+            proxy.cut()
+            await reconnected(proxy, before + 3)
+            with pytest.raises(NotCommitted):
+                await host.free(one)
+            assert {"kvm": 1} == (await host.find(one)).references
+            assert {"second": 1} == (await host.find(two)).references
+            disk.repair()
+            # Asked for meanwhile, and decided once.
+            three = await second.alloc(owner.sid)
+            assert [one, two, three] == [each.ioasid for each in await host.list_set(owner.sid)]
+            figures = await host.statistics()
+            assert (3, 0, 1) == (figures.sessions, figures.suspended, figures.subscriptions)
+            message = await anext(events)
+            while not isinstance(message, Resync):
+                message = await anext(events)
+            assert {one, two} <= {each.ioasid for each in message}
+            assert False is await second.put(two)
+            assert False is await host.free(one)
+        assert 1 == (await host.statistics()).sessions
+        assert [two, three] == [each.ioasid for each in await host.list_set(owner.sid)]
+        assert {} == (await host.find(two)).references
+
+
+async def test_a_disk_that_fails_for_longer(tmp_path: Path, disk: Disk) -> None:
+    """After the time that it was given it comes back no more, and its holder is suspended."""
+    async with (
+        a_service(journal=tmp_path / "j") as service,
+        a_proxy(service.path) as proxy,
+        a_client(service) as host,
+    ):
+        await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(0)
+        async with connect_allocator(proxy.path, holder="vm", reconnect_within=0.05) as vm:
+            await vm.get(ioasid)
+            disk.fail("sync", code=IOERR_FSYNC)
+            proxy.cut()
+            with pytest.raises(AllocatorClosed, match=r"connection was lost .*could not keep"):
+                await vm.statistics()
+        disk.repair()
+        await host.reserve_capacity(1)
+        figures = await host.statistics()
+        assert (1, 1) == (figures.sessions, figures.suspended)
+        assert {"vm": 1} == (await host.find(ioasid)).references
 
 
 async def test_a_name_that_was_taken_meanwhile() -> None:

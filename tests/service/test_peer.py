@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from threading import Event as Flag
 from typing import Any
 
 import anyio
@@ -466,6 +467,38 @@ async def test_a_crash_behind_what_was_left_in_order(tmp_path: Path) -> None:
             await host.reserve_capacity(1)
             figures = await host.statistics()
             assert (1, 1, 1) == (figures.subscriptions, figures.sessions, figures.suspended)
+
+
+async def test_coming_back_before_a_session_is_open(tmp_path: Path) -> None:
+    """Who asked for it on a connection that broke does not keep it from who comes back."""
+    held, release = Flag(), Flag()
+
+    def hold(done: Any) -> int:
+        if done.action == "sync":
+            held.set()
+            assert release.wait(60)
+        return 0
+
+    with failing_disk() as disk:
+        async with a_service(journal=tmp_path / "j") as service, a_client(service):
+            async with a_raw_client(service.path) as client:
+                await client.hello("one who comes back")
+                disk.fails = hold
+                await client.send(Ask(OpenSession("vtd"), 1))
+                while not held.is_set():
+                    await checkpoint()
+            while service.server.statistics().connections > 1:
+                await checkpoint()
+            async with a_raw_client(service.path) as client:
+                assert (await client.hello("one who comes back")).resumed
+                await client.send(Ask(OpenSession("vtd"), 2))
+                batches = service.driver.batches
+                while service.driver.batches == batches:
+                    await checkpoint()
+                release.set()
+                answer = await client.receive()
+                assert isinstance(answer.answer, SessionOpened), answer
+                assert 2 == answer.id
 
 
 async def test_a_narrowed_connection_is_narrow_for_good() -> None:
