@@ -33,3 +33,5 @@ class Envelope(Struct, frozen=True):
     """What a `Subscribe` is to be given its messages through."""
     fate: Fate | None = None
     """That of what it undoes, if that was not committed yet: it is void if that never was."""
+    insists: bool = False
+    """Whether it waits until a journal can be written, and is not refused."""

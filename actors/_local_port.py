@@ -92,14 +92,22 @@ class LocalPort:
         self.post(request, reply, outlet)
         return reply
 
-    def post(self, request: Request, reply: Reply[Any], outlet: Outlet | None = None) -> None:
+    def post(
+        self,
+        request: Request,
+        reply: Reply[Any],
+        outlet: Outlet | None = None,
+        *,
+        insists: bool = False,
+    ) -> None:
         """Put a request into the lane that is answered by a reply of the caller's own making.
 
-        A `Subscribe` needs an outlet. Raises `AllocatorClosed` if there is no allocator any more.
+        A `Subscribe` needs an outlet. While a journal can't be written, what `insists` is answered
+        when it can be. Raises `AllocatorClosed` if there is no allocator any more.
         """
         self.check()
         try:
-            self._lane.put(Envelope(self._session, request, reply, outlet))
+            self._lane.put(Envelope(self._session, request, reply, outlet, None, insists))
         except MailboxClosed:
             raise AllocatorClosed(self._actor.reason) from None
 

@@ -107,7 +107,7 @@ class Outage:
                 admitted.append(envelope)
             elif reply is None:
                 self._keep(envelope, core)
-            elif type(envelope.request) in LEAVING:
+            elif envelope.insists or type(envelope.request) in LEAVING:
                 # Who asks from afar is gone by the time that it hears of a refusal.
                 self.kept.append(envelope)
             elif not reply.done():

@@ -56,6 +56,8 @@ class Asking:
     outlet: Outlet | None = None
     of: int = 0
     """What is given up, if it is no request."""
+    insists: bool = False
+    """Whether it waits until a journal can be written, and is not refused."""
     sent: bool = False
     """Whether the server may know of it."""
     written: bool = False

@@ -219,7 +219,8 @@ class ServerConnection(Connection[Received]):
             if each is not None and (type(each) is not int or not 0 < each < 2**64):
                 raise ProtocolViolated(f"an Ask with {shown(each)} where a number belongs")
         try:
-            return Ask(request_of(found.get("request")), number, session)
+            request = request_of(found.get("request"))
+            return Ask(request, number, session, found.get("insists") is True)
         except IoasidError as refusal:
             return BadAsk(number, refusal)
 

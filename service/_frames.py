@@ -66,18 +66,21 @@ class Narrow(Frame, frozen=True):
     holders: tuple[str, ...] = ()
 
 
-class Ask(Frame, frozen=True):
+class Ask(Frame, frozen=True, omit_defaults=True):
     """A request of a session. With an `id` it is answered, by an `Answered` with the same.
 
     IDs are the client's: numbers from 1 on, each used once, also over connections that one
     `client` makes. Without one nobody waits, and it is not sent again: for `Acknowledge` and
     `Defer`. `session` is the number in a `SessionOpened`; without it, it is the first session that
-    this connection opened and, for an `OpenSession`, nobody's.
+    this connection opened and, for an `OpenSession`, nobody's. One that `insists` on letting go is
+    not refused while a journal can't be written, but decided when it can be: a `Free`, `FreeMany`,
+    `FreeSet` or `Put`.
     """
 
     request: Request
     id: int | None = None
     session: int | None = None
+    insists: bool = False
 
 
 class GiveUp(Frame, frozen=True):

@@ -107,17 +107,23 @@ class Link:
     # -- what ports ask -----------------------------------------------------------------------
 
     def ask(
-        self, holder: Holder | None, request: Request, reply: Reply[Any] | None, outlet: Any = None
+        self,
+        holder: Holder | None,
+        request: Request,
+        reply: Reply[Any] | None,
+        outlet: Any = None,
+        *,
+        insists: bool = False,
     ) -> None:
         """Send a request, or keep it until there is a connection; a reply takes the answer."""
         self.ending.check()
-        asking = Asking(next(self._ids), holder, request, reply, outlet)
+        asking = Asking(next(self._ids), holder, request, reply, outlet, insists=insists)
         self._pending[asking.id] = asking
         if reply is not None:
             self._by_reply[reply] = asking
         self._go(asking)
 
-    def tell(self, holder: Holder, request: Request) -> None:
+    def tell(self, holder: Holder, request: Request, *, insists: bool = False) -> None:
         """Send what nobody waits for; what must not be lost is sent again like any request."""
         if self.is_over:
             return
@@ -127,7 +133,7 @@ class Link:
             return
         if kind is Unsubscribe or kind is Detach:
             self._audience.drop(request.subscription)  # type: ignore[union-attr]
-        self.ask(holder, request, None)
+        self.ask(holder, request, None, insists=insists)
 
     def leave(self, holder: Session, request: Request, reply: Any = None) -> None:
         """Send a session's last request; it is not opened again."""
@@ -159,7 +165,7 @@ class Link:
         undo = None if isinstance(answer, Exception) else undo_of(0, request, answer)
         if undo is not None:
             session, taking_back = undo
-            self.tell(Unnamed(session) if session else holder, taking_back)
+            self.tell(Unnamed(session) if session else holder, taking_back, insists=True)
 
     def join(self, holder: Session, session: int) -> None:
         """Take up a session that was opened; it is opened again after a broken connection."""
@@ -290,7 +296,7 @@ class Link:
         if not is_waiting(request):
             self._in_flight += 1
         request = self._audience.outgoing(request)
-        self._send(Ask(request, asking.id, session))
+        self._send(Ask(request, asking.id, session, asking.insists))
 
     def _write_unsent(self) -> None:
         assert self.welcome is not None

@@ -23,11 +23,15 @@ from ioasid.core import (
     FindBySpid,
     FindSet,
     FindSid,
+    Free,
+    FreeMany,
+    FreeSet,
     ListGroups,
     ListHolders,
     ListSet,
     ListSets,
     OpenSession,
+    Put,
     Request,
     Subscribe,
     SuspendSession,
@@ -46,6 +50,8 @@ LOOKS: Final = frozenset(
 """Requests that need no holder who asks, for they only look."""
 READS: Final = LOOKS | {ExportSet, TakeSnapshot}
 """Requests that change nothing: they may be decided twice."""
+LETTING_GO: Final = frozenset((Free, FreeMany, FreeSet, Put))
+"""Requests that may be insisted on: whoever leaves something behind has nothing else to say."""
 OF_A_CONNECTION: Final = frozenset((OpenSession, CloseSession, SuspendSession, Subscribe))
 """Requests whose answers are worth nothing after the connection."""
 
@@ -94,7 +100,7 @@ class Asked:
 
     __slots__ = (
         *("_answer", "_cancelled", "_done", "_show"),
-        *("began", "connection", "id", "memory", "outlet", "port", "request", "waits"),
+        *("began", "connection", "id", "insists", "memory", "outlet", "port", "request", "waits"),
     )
 
     def __init__(
@@ -106,6 +112,8 @@ class Asked:
         request: Request,
         show: Callable[[Any], Any] | None,
         began: float = 0.0,
+        *,
+        insists: bool = False,
     ) -> None:
         self.memory: Final = memory
         self.connection = connection
@@ -119,6 +127,8 @@ class Asked:
         """What the allocator was asked, perhaps in other words than the client's."""
         self.waits: Final = is_waiting(request)
         """Whether it may be answered much later."""
+        self.insists: Final = insists and type(request) in LETTING_GO
+        """Whether it is decided when a journal can be written, whatever becomes of the client."""
         self.began: Final = began
         """When it came."""
         self._show = show

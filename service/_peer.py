@@ -154,7 +154,7 @@ class Peer:
             for forgotten in self._shared.memories.leave(memory, comes_back=not done):
                 for asked in forgotten.pending:
                     # What it left in order stays left, whenever that can be kept.
-                    if type(asked.request) not in LEAVING:
+                    if not (asked.insists or type(asked.request) in LEAVING):
                         asked.port.give_up(asked.request, asked)
         self._has.suspend()
         self._gone(self)
@@ -322,7 +322,9 @@ class Peer:
             if kind in CHANGING:
                 assert self.permit is not None
                 request = self._has.admitted(request, self.permit)
-            asked = Asked(memory, self, number, port, request, show, self._came_at)
+            asked = Asked(
+                memory, self, number, port, request, show, self._came_at, insists=frame.insists
+            )
             if asked.waits:
                 # Not under way, for what it waits for may be behind it.
                 if memory.waits >= self._limits.waits:
@@ -344,7 +346,7 @@ class Peer:
             if kind in CHANGING:
                 self._has.send(asked, self)
             else:
-                port.post(request, asked)
+                port.post(request, asked, insists=asked.insists)
         except AllocatorClosed as error:
             asked.set_result(error)
 

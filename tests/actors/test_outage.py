@@ -18,8 +18,11 @@ from msgspec.structs import replace
 from ioasid.actors import Actor, Decision, Session, Subscription, Tap, open_allocator
 from ioasid.core import (
     Acknowledge,
+    Alloc,
     Allocator,
     AllocatorClosed,
+    AllocMany,
+    AllocSet,
     AttachSpid,
     CloseSession,
     Defer,
@@ -27,13 +30,17 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    FindBySpid,
     FreeSet,
+    Get,
     IoasidError,
     IoasidState,
     NotCommitted,
     NotReferenced,
     Put,
+    Request,
     Resync,
+    TokenType,
     UnknownSet,
     Unsubscribe,
 )
@@ -172,6 +179,46 @@ async def test_crashing_is_kept_for_later(
         assert (1, 1, 1) == (figures.free_pending, figures.subscriptions, figures.suspended)
         async with host.session("dsa") as dsa, dsa.subscribe(hold=True) as events:
             assert (dsa.opened.resumed, events.resumed) == (True, True)
+
+
+GIVES: dict[str, Request] = {
+    "an ID": Alloc(0),
+    "IDs": AllocMany(0, 3),
+    "a set": AllocSet(None, 3, TokenType.NULL),
+    "a reference": Get(1),
+    "a reference by its spid": FindBySpid(0, 101, get=True),
+}
+"""Requests that give something which only the answer names."""
+
+
+@pytest.mark.parametrize("what", GIVES)
+async def test_an_answer_that_nobody_took_by_every_port(
+    path: Path, disk: Disk, open_session: OpenSession, what: str
+) -> None:
+    """Given up while the disk fails, what it gave is taken back once, when the disk works."""
+    async with open_session(capacity=64, journal=path) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.attach_spid(await host.alloc(0), 101)
+        await host.get(1)
+        await host.get(1)
+
+        async def there_is() -> tuple[int, int, int]:
+            figures = await host.statistics()
+            return figures.sets, figures.active, (await host.find(1)).references["host"]
+
+        before = await there_is()
+        reply = host._port.send(GIVES[what])
+        await reply
+        given = await there_is()
+        break_(disk)
+        await failed(host)
+        host._port.give_up(GIVES[what], reply)
+        for _ in range(3):
+            assert before != given == await there_is()
+            await failed(host)
+        disk.repair()
+        await host.reserve_capacity(1)
+        assert before == await there_is()
 
 
 async def test_insisting_by_every_port(

@@ -280,6 +280,13 @@ SERVICE_FAULTS: Final = (
         "                pass\n",
     ),
     Fault(
+        "undone-only-at-once",
+        "What was given up is undone when a journal can be written again, by a socket, too",
+        "service._link",
+        "holder, taking_back, insists=True)\n",
+        "holder, taking_back)\n",
+    ),
+    Fault(
         "resync-not-asked-for",
         "A holder that comes back starts with a Resync",
         "service._comeback",
@@ -290,8 +297,8 @@ SERVICE_FAULTS: Final = (
         "asked-under-another-id",
         "A request that was sent again has its old ID",
         "service._link",
-        "        self._send(Ask(request, asking.id, session))\n\n    def _write_unsent",
-        "        self._send(Ask(request, next(self._ids), session))\n\n    def _write_unsent",
+        "        self._send(Ask(request, asking.id, session, asking.insists))\n",
+        "        self._send(Ask(request, next(self._ids), session, asking.insists))\n",
     ),
     Fault(
         "outcome-guessed",

@@ -15,6 +15,7 @@ from ioasid.core import (
     AllocatorClosed,
     Event,
     EventKind,
+    Get,
     IoasidState,
     NotCommitted,
     Resync,
@@ -355,6 +356,34 @@ async def test_coming_back_while_the_disk_fails(tmp_path: Path, disk: Disk, sync
         assert 1 == (await host.statistics()).sessions
         assert [two, three] == [each.ioasid for each in await host.list_set(owner.sid)]
         assert {} == (await host.find(two)).references
+
+
+async def test_giving_up_while_the_disk_fails(tmp_path: Path, disk: Disk) -> None:
+    """What takes an answer back is done once, though it was sent again over a broken connection."""
+    async with (
+        a_service(journal=tmp_path / "j") as service,
+        a_proxy(service.path) as proxy,
+        a_client(service) as host,
+    ):
+        await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(0)
+        async with connect_allocator(proxy.path, holder="vm", reconnect_within=inf) as vm:
+            await vm.get(ioasid)
+            await vm.get(ioasid)
+            reply = vm._port.send(Get(ioasid))
+            await reply
+            disk.fail("sync", code=IOERR_FSYNC)
+            with pytest.raises(NotCommitted):
+                await host.reserve_capacity(1)
+            vm._port.give_up(Get(ioasid), reply)
+            assert {"vm": 3} == (await vm.find(ioasid)).references
+            proxy.cut()
+            await reconnected(proxy, 3)
+            assert {"vm": 3} == (await host.find(ioasid)).references
+            disk.repair()
+            assert {"vm": 2} == (await vm.find(ioasid)).references
+            await vm.put(ioasid)
+            assert {"vm": 1} == (await host.find(ioasid)).references
 
 
 async def test_a_disk_that_fails_for_longer(tmp_path: Path, disk: Disk) -> None:

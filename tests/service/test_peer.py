@@ -469,6 +469,32 @@ async def test_a_crash_behind_what_was_left_in_order(tmp_path: Path) -> None:
             assert (1, 1, 1) == (figures.subscriptions, figures.sessions, figures.suspended)
 
 
+@pytest.mark.parametrize("name", [None, "one who may come back"])
+async def test_insisting_and_going(tmp_path: Path, name: str | None) -> None:
+    """Who lets go while the disk fails, and is gone then, has let go when it works; none else."""
+    with failing_disk() as disk:
+        async with a_service(journal=tmp_path / "j") as service, a_client(service) as host:
+            await host.alloc_set("vm-1", 8)
+            for _ in range(3):
+                await host.alloc(0)
+            async with a_raw_client(service.path) as client:
+                await client.hello(name)
+                session = (await client.ask(Ask(OpenSession("vm"), 1))).session
+                disk.fail("sync", code=IOERR_FSYNC)
+                for number, request in ((6, Alloc(0)), (7, Get(1)), (8, AllocSet("vm-2", 8))):
+                    found = await client.ask(Ask(request, number, session, insists=True))
+                    assert "DiskFailed" == error_of(found)
+                await client.send(Ask(Free(1), 9, session, insists=True))
+                found = await client.ask(Ask(Free(2), 10, session))
+                assert "DiskFailed" == error_of(found)
+            while service.server.statistics().connections > 1:
+                await checkpoint()
+            assert [1, 2, 3] == [each.ioasid for each in await host.list_set(0)]
+            disk.repair()
+            await host.reserve_capacity(1)
+            assert [2, 3] == [each.ioasid for each in await host.list_set(0)]
+
+
 async def test_coming_back_before_a_session_is_open(tmp_path: Path) -> None:
     """Who asked for it on a connection that broke does not keep it from who comes back."""
     held, release = Flag(), Flag()
