@@ -319,7 +319,8 @@ class Journal:
         """
         if self._is_parents:
             return
-        folding = self._folding
+        # Whatever was submitted is done first, for it may begin a checkpoint.
+        folding = self._call(lambda: self._folding)
         if folding is not None:
             if not orderly:
                 folding[1].kill()

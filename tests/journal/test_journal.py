@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Event
+from threading import enumerate as enumerate_threads
 
 import pytest
 
@@ -277,11 +278,28 @@ def test_jobs_are_done_in_order_and_errors_told(path: Path) -> None:
     for number in range(9):
         journal.submit(lambda number=number: 9 // (number - 3), told.append)  # type: ignore[misc]
     journal.submit(over.set, lambda _: None)
-    assert over.wait(10)
+    assert over.wait(60)
     journal.close(orderly=False)
     assert [-3, -5, -9] == told[:3]
     assert ZeroDivisionError is type(told[3])
     assert 9 == len(told)
+
+
+def test_a_checkpoint_that_begins_while_it_is_closed(path: Path) -> None:
+    """What was submitted before, and waited for by nobody, is done; its checkpoint ends, too."""
+    history = History()
+    with opened(path, every=5) as (journal, _):
+
+        def until_it_is_closed() -> None:
+            while journal._jobs.qsize() < 2:
+                pass
+
+        journal.submit(until_it_is_closed, lambda _: None)
+        applied = history.some(9)
+        journal.submit(lambda: journal.append(applied), lambda _: None)
+    assert [] == [each for each in enumerate_threads() if "checkpoint" in each.name]
+    with opened(path) as (_, core):
+        assert history.core.snapshot() == core.snapshot()
 
 
 def test_only_what_a_journal_keeps(path: Path) -> None:
