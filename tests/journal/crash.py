@@ -171,8 +171,10 @@ class Parent:
     def run_one(self) -> bool:
         """Start an agent and kill it, if it does not end before; tells whether it was killed."""
         choose = self.choose
-        by_itself = choose.random() < 0.6
-        die_at = int(1.5 ** choose.uniform(0, 16)) if by_itself else None
+        # A planted fault has to be seen on any machine: there no moment depends on the clock, and
+        # more agents live until a checkpoint is made.
+        by_itself = choose.random() < 0.6 or self.plant is not None
+        die_at = int(1.5 ** choose.uniform(0, 20 if self.plant else 16)) if by_itself else None
         # Recovery takes some milliseconds, and a checkpoint begins a process, which takes longest.
         delay = choose.choice([0.02, 0.2, 1.0]) * choose.random()
         orders = Orders(
