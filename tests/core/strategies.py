@@ -3,10 +3,15 @@
 from typing import Final
 
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
 
 from ioasid import core
 from ioasid.core import EventKind, Priority, TokenType
 from tests.core.model import HOLDING
+
+# Hypothesis would also try what stands in the code beside the tests, if that lies in some folders:
+# the examples would be others where the project is installed, or one test runs alone.
+providers.is_local_module_file = lambda path: False  # type: ignore[assignment, attr-defined]
 
 HOLDERS: Final = ("kvm", "vdcm", "vtd", "vfio")
 TOKENS: Final = ("vm-1", "vm-2")

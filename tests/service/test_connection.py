@@ -46,6 +46,7 @@ from ioasid.service import (
     UnknownRequest,
     Welcome,
 )
+from tests.core.play import SETTINGS
 
 FROM_CLIENT = [
     Narrow("vm-1", ("kvm:",)),
@@ -336,6 +337,7 @@ def test_a_large_answer_comes_whole(wire_format: WireFormat) -> None:
 # Anything
 
 
+@SETTINGS
 @given(st.lists(st.binary(max_size=40), max_size=6))
 def test_any_bytes_do_no_harm(pieces: list[bytes]) -> None:
     """Whatever comes, in whatever pieces, is frames or one error, and the same as in one piece."""
@@ -346,6 +348,7 @@ def test_any_bytes_do_no_harm(pieces: list[bytes]) -> None:
         assert (one.error is None) is (many.error is None)
 
 
+@SETTINGS
 @given(st.data())
 def test_any_map_does_no_harm(data: st.DataObject) -> None:
     """Whatever stands where a frame belongs is taken, refused or breaks the protocol."""
