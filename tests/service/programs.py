@@ -1,19 +1,24 @@
 """The service as a process of its own, for tests of its program and its commands."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from attrs import define
 from click.testing import CliRunner
 
 from ioasid.service._command import ioasid
 
+PATIENCE: Final = 60.0
+"""Seconds after which something that another process is to do never comes."""
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
@@ -37,10 +42,20 @@ class Program:
         """What the service manager is told next."""
         return self.states.recv(100).decode()
 
+    def until(self, condition: Callable[[dict[str, Any]], object]) -> None:
+        """Wait until its figures are as they are to be."""
+        end = time.monotonic() + PATIENCE
+        while not condition(figures := json.loads(self.call("-o", "json", "status")[1])):
+            assert time.monotonic() < end, figures
+
+    def until_watched(self) -> None:
+        """Wait until somebody watches."""
+        self.until(lambda figures: figures["subscriptions"])
+
     def end(self) -> str:
         """Tell it to end, and return its log."""
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=30)
+        _, log = self.process.communicate(timeout=PATIENCE)
         return log
 
 
@@ -69,7 +84,7 @@ def a_program(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as states:
         (folder / "notify").unlink(missing_ok=True)
         states.bind(str(folder / "notify"))
-        states.settimeout(30)
+        states.settimeout(PATIENCE)
         known = ENVIRONMENT | {"NOTIFY_SOCKET": str(folder / "notify")} | dict(environment or {})
         process = subprocess.Popen(command, env=known, stderr=subprocess.PIPE, text=True)
         program = Program(folder, process, states)

@@ -12,7 +12,7 @@ import pytest
 
 from ioasid.core import TokenType
 from ioasid.service import connect_allocator
-from tests.service.programs import ENVIRONMENT, a_program
+from tests.service.programs import ENVIRONMENT, PATIENCE, a_program
 
 
 @pytest.mark.slow
@@ -35,19 +35,14 @@ def test_holding(tmp_path: Path) -> None:
                 assert holding.stdout is not None
                 assert "me holds 1; Ctrl-C lets go\n" == holding.stdout.readline()
                 holding.send_signal(end)
-                holding.communicate(timeout=30)
+                holding.communicate(timeout=PATIENCE)
             finally:
                 holding.kill()
                 holding.communicate()
             assert (0 if end == signal.SIGINT else -end) == holding.returncode
             suspended = 0 if end == signal.SIGINT else 1
-            figures: dict[str, int] = {}
-            for _ in range(2000):
-                figures = json.loads(program.call("-o", "json", "status")[1])
-                if (figures["suspended"], figures["sessions"]) == (suspended, 0):
-                    break
-            else:
-                raise AssertionError(figures)
+            expected = {"suspended": suspended, "sessions": 0}.items()
+            program.until(lambda figures, expected=expected: expected <= figures.items())  # type: ignore[misc]
         (line,) = (each for each in program.call("status")[1].splitlines() if "me " in each)
         assert ["me", "suspended", "1", "0", "0"] == [*line.split()[:2], *line.split()[3:]]
         assert "in quarantine" in program.call("free", "1")[1]
@@ -78,7 +73,7 @@ def test_holding_what_is_served_no_more(tmp_path: Path) -> None:
                 assert holding.stdout is not None
                 assert "holds 1" in holding.stdout.readline()
                 program.end()
-                _, error = holding.communicate(timeout=30)
+                _, error = holding.communicate(timeout=PATIENCE)
             finally:
                 holding.kill()
         assert (5, True) == (holding.returncode, error.startswith("ioasid: ESHUTDOWN"))
@@ -101,7 +96,7 @@ def test_waiting_in_vain(tmp_path: Path) -> None:
                 while "1 request waits for it" not in program.call("why", "1")[1]:
                     assert waiting.poll() is None
                 waiting.send_signal(signal.SIGINT)
-                assert 130 == waiting.wait(timeout=30)
+                assert 130 == waiting.wait(timeout=PATIENCE)
             finally:
                 waiting.kill()
                 waiting.wait()

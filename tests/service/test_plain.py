@@ -1,5 +1,6 @@
 """What a terminal is given: it obeys nothing that a stranger named, and breaks no word."""
 
+import errno
 import os
 import pty
 import subprocess
@@ -32,6 +33,20 @@ def test_words_stay_whole() -> None:
     assert "one two\nthree-four-five\nsix" == fitted("one two three-four-five six", 9)
 
 
+def everything(terminal: int) -> bytes:
+    """All that a terminal was given which nobody writes to any more, in however many pieces."""
+    found = b""
+    try:
+        while data := os.read(terminal, 10_000):
+            found += data
+    except OSError as error:
+        # So says Linux at the end.
+        assert errno.EIO == error.errno
+    finally:
+        os.close(terminal)
+    return found
+
+
 def test_a_terminal_gets_lines_that_fit() -> None:
     """An error is broken between words on a terminal, and is one line elsewhere."""
     command = [sys.executable, "-m", "ioasid", "-s", "/nowhere/ioasid.sock", "status"]
@@ -39,10 +54,9 @@ def test_a_terminal_gets_lines_that_fit() -> None:
     near, far = pty.openpty()
     try:
         subprocess.run(command, env=environment, stderr=far, check=False)
-        shown = os.read(near, 10_000).decode()
     finally:
-        os.close(near)
         os.close(far)
+    shown = everything(near).decode()
     elsewhere = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False
     ).stderr

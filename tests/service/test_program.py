@@ -17,7 +17,7 @@ from ioasid.core import AllocatorClosed, InvalidArgument, Resync
 from ioasid.journal import JournalInUse
 from ioasid.service import Config, OutcomeUnknown, connect_allocator, serve
 from ioasid.service._program import bound, own_socket
-from tests.service.programs import ENVIRONMENT, Program, a_program
+from tests.service.programs import ENVIRONMENT, PATIENCE, Program, a_program
 
 PASSING = """
 import os, sys
@@ -141,7 +141,7 @@ def test_a_socket_that_was_passed_stays(tmp_path: Path) -> None:
                     assert process.poll() is None
                 process.send_signal(signal.SIGTERM)
                 assert "stopped" in process.stderr.read().splitlines()[-1]
-                assert 0 == process.wait(30)
+                assert 0 == process.wait(PATIENCE)
             finally:
                 process.kill()
     assert path.is_socket()
@@ -168,7 +168,7 @@ def test_a_terminal_that_is_closed(tmp_path: Path, ignored: bool) -> None:
             assert ["stopping", "stopped"] == [
                 line.split()[-1] for line in process.stderr.read().splitlines()
             ]
-            assert 0 == process.wait(30)
+            assert 0 == process.wait(PATIENCE)
         finally:
             process.kill()
 
@@ -189,7 +189,7 @@ def test_a_journal_outlives_the_process(tmp_path: Path) -> None:
     config = f'socket = "{path}"\njournal = "{tmp_path}/j"\n'
 
     async def bind_and_be_killed(first: Program, stack: ExitStack) -> None:
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE):
             async with (
                 connect_allocator(path, holder="kvm:vm-1") as session,
                 session.subscribe(token="vm-1", hold=True),
@@ -207,7 +207,7 @@ def test_a_journal_outlives_the_process(tmp_path: Path) -> None:
                         pass
 
     async def come_back() -> list[tuple[int, int]]:
-        with anyio.fail_after(30):
+        with anyio.fail_after(PATIENCE):
             async with (
                 connect_allocator(path, holder="kvm:vm-1") as session,
                 session.subscribe(token="vm-1", hold=True) as events,

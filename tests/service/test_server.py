@@ -61,8 +61,10 @@ async def test_more_connections_than_there_may_be(limits: Limits) -> None:
 
 async def test_who_says_nothing_is_cut_off() -> None:
     """A connection has to say hello in time, and one that did may be silent as long as it likes."""
-    async with a_service(limits=Limits(hello_within=0.05)) as service:
-        async with a_client(service) as host, a_raw_client(service.path) as client:
+    async with a_service() as service, a_client(service) as host:
+        # The host said it in as much time as it took.
+        service.server._limits = Limits(hello_within=0.05)
+        async with a_raw_client(service.path) as client:
             await client.send(b"\0\0")
             refused = await client.receive()
             assert isinstance(refused, Refused)

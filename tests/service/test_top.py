@@ -23,6 +23,7 @@ from ioasid.service._top import Connect, Top
 from ioasid.service._top_dialogs import Question, Said
 from ioasid.service._top_rows import Panel
 from ioasid.service._top_table import Table
+from tests.service.programs import PATIENCE
 from tests.service.services import a_service
 
 pytestmark = pytest.mark.anyio
@@ -61,11 +62,11 @@ class Screen:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait until something shows."""
-        for _ in range(1000):
-            if condition():
-                return
-            self.app.look_again()
-            await anyio.sleep(0.005)
+        with anyio.move_on_after(PATIENCE):
+            while not condition():
+                self.app.look_again()
+                await anyio.sleep(0.005)
+            return
         raise AssertionError(self.figures)
 
     def said(self) -> str:
@@ -140,8 +141,10 @@ async def test_why() -> None:
             await screen.until(lambda: not screen.said())
 
 
-async def test_evict() -> None:
+async def test_evict(monkeypatch: pytest.MonkeyPatch) -> None:
     """It warns of who is live and asks; only if the answer is yes it evicts, and says what came."""
+    # It stands there until it was looked at.
+    monkeypatch.setattr(Top, "NOTIFICATION_TIMEOUT", 3600)
     async with a_host() as host, a_screen(lambda: nullcontext(host)) as screen:
         await screen.until(lambda: screen.rows(Panel.QUARANTINE))
         for refusal in ("n", "enter", "escape"):
@@ -149,7 +152,9 @@ async def test_evict() -> None:
             while str(screen.rows(Panel.HOLDERS)[0][0]) != "vtd":
                 await screen.press("s")
             await screen.press("e")
-            await screen.until(lambda: isinstance(screen.app.screen, Question))
+            await screen.until(
+                lambda: isinstance(screen.app.screen, Question) and screen.app.screen.query(Static)
+            )
             assert "vtd is live (session " in str(screen.app.screen.query(Static).first().render())
             await screen.press(refusal)
             await screen.until(lambda: not isinstance(screen.app.screen, Question))

@@ -1,5 +1,6 @@
 """Watching from a shell: what is seen, and that nobody is kept waiting."""
 
+import codecs
 import fcntl
 import json
 import os
@@ -15,15 +16,7 @@ import anyio
 import pytest
 
 from ioasid.service import connect_allocator
-from tests.service.programs import ENVIRONMENT, Program, a_program
-
-
-def until_watched(program: Program) -> None:
-    """Wait until somebody watches."""
-    for _ in range(2000):
-        if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
-            return
-    raise AssertionError("nobody watches")
+from tests.service.programs import ENVIRONMENT, PATIENCE, a_program
 
 
 @pytest.mark.slow
@@ -39,12 +32,10 @@ def test_watching(tmp_path: Path) -> None:
             text=True,
         )
         try:
-            for _ in range(2000):
-                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
-                    break
+            program.until_watched()
             assert "1\n" == program.call("alloc", "[/vm-1]")[1]
             program.call("free", "1", "--wait")
-            out, _ = watching.communicate(timeout=30)
+            out, _ = watching.communicate(timeout=PATIENCE)
         finally:
             watching.kill()
             watching.communicate()
@@ -65,11 +56,9 @@ def test_watching_until_the_service_ends(tmp_path: Path, end: signal.Signals) ->
             text=True,
         )
         try:
-            for _ in range(2000):
-                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
-                    break
+            program.until_watched()
             program.process.send_signal(end)
-            (line,) = watching.communicate(timeout=30)[1].splitlines()
+            (line,) = watching.communicate(timeout=PATIENCE)[1].splitlines()
             assert line.startswith("ioasid: ")
         finally:
             watching.kill()
@@ -90,7 +79,7 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, output: str) -> None:
                 ranges = await session.alloc_many(vm.sid, 1000)
                 await session.free_many(vm.sid, ranges)
             pasid = await session.alloc(vm.sid)
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE):
                 assert await session.free(pasid, wait=True)
 
     with a_program(tmp_path) as program:
@@ -100,13 +89,13 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path, output: str) -> None:
             stdout=subprocess.PIPE,
         )
         try:
-            until_watched(program)
+            program.until_watched()
             anyio.run(use)
             assert watching.stdout is not None
             watching.stdout.close()
             # The next line that it writes has nobody to go to, if none did before.
             program.call("alloc", "vm-1")
-            assert 0 == watching.wait(timeout=30)
+            assert 0 == watching.wait(timeout=PATIENCE)
         finally:
             watching.kill()
             watching.wait()
@@ -119,7 +108,7 @@ def test_who_is_stopped(tmp_path: Path) -> None:
     async def use() -> None:
         async with connect_allocator(tmp_path / "s", holder="host") as session:
             vm = await session.alloc_set("vm-1", 10_000)
-            with anyio.fail_after(30):
+            with anyio.fail_after(PATIENCE):
                 # Less than its queue has room for, and more.
                 for count in (1, 3000):
                     ranges = await session.alloc_many(vm.sid, count)
@@ -134,7 +123,7 @@ def test_who_is_stopped(tmp_path: Path) -> None:
             text=True,
         )
         try:
-            until_watched(program)
+            program.until_watched()
             watching.send_signal(signal.SIGSTOP)
             assert os.WIFSTOPPED(os.waitpid(watching.pid, os.WUNTRACED)[1])
             anyio.run(use)
@@ -163,12 +152,14 @@ def test_on_a_terminal(tmp_path: Path) -> None:
             stdout=outer,
             process_group=0,
         )
+        # A read may end in the middle of a character.
+        decoder = codecs.getincrementaldecoder("utf-8")()
         seen = ""
 
         def read_until(text: str) -> str:
             nonlocal seen
             while text not in seen:
-                seen += os.read(inner, 65536).decode()
+                seen += decoder.decode(os.read(inner, 65536))
             read, seen = seen, ""
             return read
 
@@ -188,7 +179,7 @@ def test_on_a_terminal(tmp_path: Path) -> None:
             read_until("[/vm-1]")
             watching.send_signal(signal.SIGINT)
             read_until("\x1b[?25h")  # the cursor is shown again
-            assert 0 == watching.wait(timeout=30)
+            assert 0 == watching.wait(timeout=PATIENCE)
         finally:
             watching.kill()
             watching.wait()
@@ -208,11 +199,9 @@ def test_a_line_for_each(tmp_path: Path) -> None:
             text=True,
         )
         try:
-            for _ in range(2000):
-                if json.loads(program.call("-o", "json", "status")[1])["subscriptions"]:
-                    break
+            program.until_watched()
             program.call("alloc", "a\n\x1b[31mb")
-            out, _ = watching.communicate(timeout=30)
+            out, _ = watching.communicate(timeout=PATIENCE)
         finally:
             watching.kill()
             watching.communicate()
@@ -249,7 +238,7 @@ def test_a_tenant_that_watches(tmp_path: Path) -> None:
                 number = program.call("--holder", "x:1", "alloc", "vm-1")[1].strip()
                 program.call("--holder", "x:1", "free", number)
             assert number
-            out, _ = watching.communicate(timeout=30)
+            out, _ = watching.communicate(timeout=PATIENCE)
         finally:
             watching.kill()
             watching.communicate()
