@@ -8,14 +8,24 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 import anyio
 from attrs import define
 
+from tests.service.programs import PATIENCE
+
 ETCD = shutil.which(os.environ.get("IOASID_ETCD", "etcd"))
 """The server, if there is one."""
+
+
+FIRST: Final = 10_000
+COUNT: Final = 20_000
+"""They are below those that connections are given."""
+PORTS: Final = (FIRST + (16 * os.getpid() + each) % COUNT for each in range(COUNT))
+"""Other ones in other processes, and each once."""
 
 
 @define(eq=False)
@@ -34,7 +44,8 @@ class Etcd:
 
     def answers(self) -> None:
         """Wait until it takes connections."""
-        for _ in range(2000):
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
             with socket.socket() as asking:
                 if asking.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -80,7 +91,9 @@ async def one_loop() -> AsyncIterator[None]:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens at."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port of loopback that nobody listens at, and that no connection is given as its own."""
+    for port in PORTS:
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("there is none")

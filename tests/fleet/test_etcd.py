@@ -23,6 +23,7 @@ from ioasid.fleet import (
 from tests.fleet import stores
 from tests.fleet.stores import ETCD, Etcd, etcd
 from tests.fleet.worlds import VM, open_world
+from tests.service.programs import PATIENCE
 
 pytestmark = pytest.mark.anyio
 KILLS = int(os.environ.get("IOASID_KILLS", "3"))
@@ -56,7 +57,7 @@ async def store(server: Etcd) -> AsyncIterator[EtcdStore]:
 
 async def answers(store: Store) -> None:
     """Wait until the store answers."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(PATIENCE):
         while True:
             try:
                 await store.get("")
@@ -166,7 +167,7 @@ async def test_what_the_server_dropped_is_not_passed_over(store: EtcdStore) -> N
     assert last is not None
     await store._client.compact(last)
     async with store.watch("c/", first) as changes:
-        with anyio.fail_after(10), pytest.raises(HistoryLost):
+        with anyio.fail_after(PATIENCE), pytest.raises(HistoryLost):
             await anext(changes)
 
 

@@ -9,6 +9,7 @@ from ioasid.fleet import HostRecord, MemoryStore, Store, alive_hosts, announce, 
 from tests.fleet import stores
 from tests.fleet.stores import ETCD, Etcd, etcd
 from tests.fleet.test_etcd import answers
+from tests.service.programs import PATIENCE
 
 pytestmark = pytest.mark.anyio
 
@@ -77,7 +78,7 @@ async def test_a_watch_begins_where_it_is_told(store: Store) -> None:
         ("", [("w/a", b"2", second), ("x/a", b"2", second), ("w/a", None, third)]),
     ):
         seen = []
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with store.watch(prefix, second) as changes:
                 async for change in changes:
                     seen.append((change.key, change.value, change.revision))
@@ -100,7 +101,7 @@ async def test_what_is_written_with_a_lease_goes_with_it(store: Store) -> None:
 async def test_hosts_are_alive_while_they_say_so(store: Store) -> None:
     """A host that left is not among them."""
     async with announce(store, "a", seconds=5), announce(store, "b", seconds=5):
-        with anyio.fail_after(10):
+        with anyio.fail_after(PATIENCE):
             async with store.watch("host/", 1) as changes:
                 seen: set[str] = set()
                 async for change in changes:
