@@ -48,7 +48,11 @@ from ioasid.core import (
     UnknownSet,
 )
 from ioasid.testing._disk import on_a_disk
-from ioasid.testing._disk_scenarios import DISK_SCENARIOS
+from ioasid.testing._disk_scenarios import (
+    DISK_SCENARIOS,
+    disk_fails_under_a_host,
+    drivers_crash_while_a_disk_fails,
+)
 from ioasid.testing._hardware import host_is_empty, on_linux, watched_host
 from ioasid.testing._picker import choose
 
@@ -891,11 +895,13 @@ _SHIPPED: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
     shutdown_under_load,
 )
 
+_ON_A_DISK: Final[tuple[Callable[[], Awaitable[None]], ...]] = (
+    *DISK_SCENARIOS,
+    _OnLinux(disk_fails_under_a_host),
+    _OnLinux(drivers_crash_while_a_disk_fails),
+)
+
 SCENARIOS: Final[dict[str, tuple[Callable[[], Awaitable[None]], bool]]] = {
-    each.__name__: (
-        each if isinstance(each, _OnLinux) else _PerhapsOnADisk(each),
-        each is not shutdown_under_load,
-    )
-    for each in _SHIPPED
-} | {each.__name__: (each, True) for each in DISK_SCENARIOS}
+    each.__name__: (_PerhapsOnADisk(each), each is not shutdown_under_load) for each in _SHIPPED
+} | {each.__name__: (each, True) for each in _ON_A_DISK}
 """The shipped scenarios by name, each with whether it has to leave nothing behind."""

@@ -7,12 +7,8 @@ import pytest
 
 from ioasid.actors import Session
 from ioasid.actors._allocator import AllocatorActor
-from ioasid.testing import Scenario, ScheduleFailed, explore
-from ioasid.testing._disk_scenarios import (
-    disk_fails_under_a_host,
-    disk_fails_while_all_ask,
-    drivers_crash_while_a_disk_fails,
-)
+from ioasid.testing import SCENARIOS, ScheduleFailed, explore
+from ioasid.testing._disk_scenarios import disk_fails_while_all_ask
 
 
 def test_what_was_refused_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,9 +26,10 @@ def test_what_was_refused_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -
         explore(disk_fails_while_all_ask, range(4), shrink=0)
 
 
-@pytest.mark.parametrize("scenario", [disk_fails_under_a_host, drivers_crash_while_a_disk_fails])
+@pytest.mark.parametrize("tables", ["", "_on_linux"])
+@pytest.mark.parametrize("name", ["disk_fails_under_a_host", "drivers_crash_while_a_disk_fails"])
 def test_what_is_let_go_of_while_the_disk_fails(
-    scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+    name: str, tables: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A driver whose references can't be dropped meanwhile, and who does not insist, is found."""
 
@@ -40,6 +37,7 @@ def test_what_is_let_go_of_while_the_disk_fails(
         await self.ask(request)
         return True
 
+    scenario, _ = SCENARIOS[name + tables]
     explore(scenario, range(6))
     monkeypatch.setattr(Session, "insist", ask_once)
     with pytest.raises(ScheduleFailed):
