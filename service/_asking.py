@@ -5,13 +5,16 @@ from typing import Any, Protocol
 from attrs import define
 
 from ioasid.actors._port import Outlet
-from ioasid.core import Request
+from ioasid.core import Allocated, Done, FindBySpid, Get, Put, Released, Request
 
 __all__: list[str] = []
 
 
 class Holder(Protocol):
     """Who asks, as the link sees it."""
+
+    references: int
+    """How many it has, as far as this client was told."""
 
     @property
     def session(self) -> int:
@@ -37,6 +40,7 @@ class Unnamed:
 
     session: int
     name: str = ""
+    references: int = 0
 
     @property
     def current(self) -> int:
@@ -64,3 +68,16 @@ class Asking:
     """Whether it was written to this connection."""
     again: bool = False
     """Whether it is part of coming back, and means nothing on another connection."""
+
+    def taken(self, answer: Any) -> int:
+        """Return how many references its holder has more by this answer, or less.
+
+        What somebody gave up is no reference, for the server puts it back.
+        """
+        match self.request, answer:
+            case (Get(), Done()) | (FindBySpid(get=True), Allocated()):
+                return int(self.reply is not None)
+            case Put(), Released():
+                return -1
+            case _:
+                return 0

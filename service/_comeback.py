@@ -3,12 +3,13 @@
 Everything of a step is asked for at once, and when all of it is answered the next one begins.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 
 from ioasid.core import (
+    CloseSession,
     IoasidError,
     NotCommitted,
     OpenSession,
@@ -29,15 +30,19 @@ Again: TypeAlias = Callable[[int | None, Request, Callable[[Any], None]], None]
 class Comeback:
     """Opens sessions again under their names, then subscribes again, each with a Resync.
 
-    Of who does not `stay` no subscription comes back. `then` is called last, with the subscriptions
-    that were left meanwhile. While a journal can't be written nobody can come back: `failed` is
-    called instead, with the refusal, and everything is as it was before.
+    Of who does not `stay` no subscription comes back. One that `had` something and has nothing any
+    more was evicted: what it had may be given out by now, so that its session is over, as is one
+    that can't be opened again; `lost` is told. `then` is called last, with the subscriptions that
+    were left meanwhile. While a journal can't be written nobody can come back: `failed` is called
+    instead, with the refusal, and everything is as it was before.
     """
 
     def __init__(
         self,
         holders: Sequence[Session],
         stays: Callable[[Holder], bool],
+        had: Container[Session],
+        lost: Callable[[Session], object],
         audience: Audience,
         again: Again,
         then: Callable[[Sequence[Told]], None],
@@ -45,6 +50,8 @@ class Comeback:
     ) -> None:
         self._holders: Final = holders
         self._stays: Final = stays
+        self._had: Final = had
+        self._lost: Final = lost
         self._audience: Final = audience
         self._again: Final = again
         self._then: Final = then
@@ -85,8 +92,16 @@ class Comeback:
             if isinstance(answer, NotCommitted):
                 self._failed(answer)
                 return
-            if type(answer) is SessionOpened:
+            if type(answer) is not SessionOpened:
+                self._lost(holder)
+            elif answer.resumed:
                 holder.set_current(answer.session)
+            elif holder not in self._had:
+                holder.references = 0
+                holder.set_current(answer.session)
+            else:
+                self._again(answer.session, CloseSession(), lambda _: None)
+                self._lost(holder)
             self._done()
 
         return then

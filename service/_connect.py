@@ -63,8 +63,9 @@ async def connect_allocator(
     Sessions that are open besides, or all when an exception ends it, crashed: they are suspended.
     A connection that breaks is made again within `reconnect_within` seconds (0 or more): sessions
     are opened again under their names, subscriptions start again with a `Resync`, and requests are
-    sent again and decided once; one whose fate nobody knows raises `OutcomeUnknown`. If that fails,
-    or the server was restarted, every call raises `AllocatorClosed`.
+    sent again and decided once; one whose fate nobody knows raises `OutcomeUnknown`. A session that
+    was evicted meanwhile has ended, as its calls and subscriptions say (`SessionEnded`). If that
+    fails, or the server was restarted, every call raises `AllocatorClosed`.
 
     Raises `ConnectionFailed` if nobody answers, `PermissionDenied` for whom the policy lets not in,
     what `OpenSession` is refused with, and `InvalidArgument`.

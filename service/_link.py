@@ -2,13 +2,14 @@
 
 A link outlives its connections. When one breaks, the server suspends whoever had a session on it;
 on the next one the link opens the same sessions under their names, subscribes again, each time
-beginning with a Resync, and sends again, under the same IDs, what was not answered. What the server
-decided already it answers from memory. Where it does not remember, for too many others came since,
-what was sent and may have been decided is `OutcomeUnknown`. A server that is another process by now
-is another allocator: everything ends.
+beginning with a Resync, and sends again, under the same IDs, what was not answered. A session that
+comes back without what it had was evicted meanwhile, and has ended. What the server decided already
+it answers from memory. Where it does not remember, for too many others came since, what was sent
+and may have been decided is `OutcomeUnknown`. A server that is another process by now is another
+allocator: everything ends.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from itertools import count
 from secrets import token_hex
@@ -30,6 +31,7 @@ from ioasid.core import (
     IoasidError,
     MalformedMessage,
     OpenSession,
+    Put,
     Refused,
     Request,
     SessionEnded,
@@ -139,8 +141,9 @@ class Link:
         """Send a session's last request; it is not opened again."""
         if not self.is_over:
             self.ask(holder, request, reply)
-            self._holders.pop(holder, None)
-            self._leaving[holder] = None
+            if holder in self._holders:
+                del self._holders[holder]
+                self._leaving[holder] = None
 
     def give_up(self, holder: Holder, reply: Reply[Any]) -> bool:
         """Give up what has no answer, and tell whether there was such."""
@@ -285,6 +288,8 @@ class Link:
         if holder is not None and session is None:
             # It could not be opened again: whoever speaks for it finds that it ended.
             del self._pending[asking.id]
+            if asking.reply is not None:
+                self._by_reply.pop(asking.reply, None)
             _answer(asking.reply, SessionEnded(holder.session))
             return
         asking.sent = asking.written = True
@@ -356,6 +361,9 @@ class Link:
         asking = self._settle(number)
         if asking is None:
             return
+        holder = asking.holder
+        if holder is not None and (taken := asking.taken(answer)):
+            holder.references = max(holder.references + taken, 0)
         if type(asking.request) in (CloseSession, SuspendSession):
             self._leaving = {each: None for each in self._leaving if each is not asking.holder}
         if asking.request is None:
@@ -436,7 +444,28 @@ class Link:
         self._audience.disconnect()
         holders = (*self._holders, *self._leaving)
         stays = self._holders.__contains__
-        Comeback(holders, stays, self._audience, self._again, self._reopened, self._break).begin()
+        holding = {each.holder for each in self._audience if each.request.hold}
+        # What a session put and was not told of, it may have put before it was suspended.
+        put = Counter(
+            each.holder
+            for each in self._pending.values()
+            if each.sent and type(each.request) is Put
+        )
+        had = {each for each in self._holders if each in holding or each.references > put[each]}
+        Comeback(
+            holders,
+            stays,
+            had,
+            self._lost,
+            self._audience,
+            self._again,
+            self._reopened,
+            self._break,
+        ).begin()
+
+    def _lost(self, holder: Session) -> None:
+        self._holders.pop(holder, None)
+        self._leaving.pop(holder, None)
 
     def _reopened(self, unwanted: Sequence[Told]) -> None:
         for each in unwanted:

@@ -32,6 +32,7 @@ class RemotePort:
         "ending",
         "name",
         "new_reply",
+        "references",
         "session",
     )
 
@@ -40,6 +41,7 @@ class RemotePort:
         self.session: Final = session
         self.current: int | None = session
         self.name = name
+        self.references = 0
         self._thread: Final = link.door.thread
         self.check = link.door.check
         self.ending: Final = link.ending
@@ -103,5 +105,6 @@ class RemotePort:
     def join(self, opened: SessionOpened) -> "RemotePort":
         """Return the port of a session that was opened through this one."""
         port = RemotePort(self._link, opened.session)
+        port.references = sum(count for _, count in opened.references)
         self._link.join(port, opened.session)
         return port

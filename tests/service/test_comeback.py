@@ -8,11 +8,13 @@ import pytest
 from ioasid.actors._queue import Queue
 from ioasid.core import (
     AllocatorClosed,
+    CloseSession,
     DiskFull,
     HolderLive,
     IoasidError,
     OpenSession,
     Request,
+    SessionEnded,
     SessionOpened,
     Subscribe,
     Subscribed,
@@ -29,6 +31,7 @@ class Session:
         self.session = session
         self.current: int | None = session
         self.name = f"holder-{session}"
+        self.references = 0
 
     def set_current(self, number: int | None) -> None:
         """Take another number."""
@@ -39,6 +42,7 @@ def test_coming_back() -> None:
     """Each step is asked for at once, and the next one when all of it is answered."""
     asked: list[tuple[int | None, Request, Callable[[Any], None]]] = []
     ended: list[list[int]] = []
+    lost: list[int] = []
     holders = [Session(number) for number in (1, 2, 3)]
     audience = Audience()
     queues = {}
@@ -48,6 +52,8 @@ def test_coming_back() -> None:
     comeback = Comeback(
         holders,
         lambda holder: holder is not holders[2],
+        holders[:1],
+        lambda holder: lost.append(holder.session),
         audience,
         lambda *each: asked.append(each),
         lambda unwanted: ended.append([each.number for each in unwanted]),
@@ -68,6 +74,7 @@ def test_coming_back() -> None:
     assert [None, None, 13] == [each.current for each in holders]
     first[2](answers[0])
     assert [11, None, 13] == [each.current for each in holders]
+    assert [2] == lost
     # Those of who could not be opened again, or leaves, have ended.
     assert [False, False, True, True, False] == [each.ended for each in queues.values()]
     requests = [(11, Subscribe(sid=number, replay=True)) for number in (0, 1, 4)]
@@ -82,12 +89,45 @@ def test_coming_back() -> None:
     assert queues[1].ended
 
 
+def test_who_was_evicted_meanwhile() -> None:
+    """A session that had something, and begins with nothing, is closed, and told that it ended."""
+    asked: list[tuple[int | None, Request, Callable[[Any], None]]] = []
+    lost: list[int] = []
+    holders = [Session(1), Session(2)]
+    holders[1].references = 1
+    audience = Audience()
+    queue = Queue(1, None)
+    audience.add(Told(holders[0], Subscribe(), queue, 5, 5))
+    comeback = Comeback(
+        holders,
+        lambda _: True,
+        holders[:1],
+        lambda holder: lost.append(holder.session),
+        audience,
+        lambda *each: asked.append(each),
+        lambda _: None,
+        lambda _: None,
+    )
+    comeback.begin()
+    (first, second), asked[:] = asked, []
+    first[2](SessionOpened(11, resumed=False))
+    assert [(11, CloseSession())] == [each[:2] for each in asked]
+    # It put what it had before the connection broke, so that it is as good as new.
+    second[2](SessionOpened(12, resumed=False))
+    assert [1] == lost
+    assert [(None, 0), (12, 0)] == [(each.current, each.references) for each in holders]
+    assert queue.ended
+    assert isinstance(queue.error, SessionEnded)
+
+
 def test_there_is_nothing_to_come_back_to() -> None:
     """Without sessions it is over at once."""
     ended: list[int] = []
     comeback = Comeback(
         [],
         lambda _: True,
+        (),
+        lambda _: None,
         Audience(),
         lambda *_: None,
         lambda unwanted: ended.append(len(unwanted)),
@@ -110,6 +150,8 @@ def test_nobody_can_come_back(at: str) -> None:
     comeback = Comeback(
         holders,
         lambda _: True,
+        holders,
+        lambda _: None,
         audience,
         lambda *each: asked.append(each[2]),
         lambda _: failed.append(AllocatorClosed("not reached")),

@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from ioasid.actors import Decision
+from ioasid.actors import Decision, Session
 from ioasid.core import (
     Alloc,
     AllocatorClosed,
@@ -406,6 +406,57 @@ async def test_a_disk_that_fails_for_longer(tmp_path: Path, disk: Disk) -> None:
         figures = await host.statistics()
         assert (1, 1) == (figures.sessions, figures.suspended)
         assert {"vm": 1} == (await host.find(ioasid)).references
+
+
+async def suspended(host: Session, count: int) -> None:
+    """Wait until so many holders are."""
+    while (await host.statistics()).suspended != count:
+        await anyio.sleep(0.001)
+
+
+async def test_who_was_evicted_while_its_connection_was_broken() -> None:
+    """Whoever comes back and has nothing any more is told that its session ended, and stays so."""
+    async with a_service() as service, a_proxy(service.path) as proxy, a_client(service) as host:
+        owner = await host.alloc_set("vm-1", 8)
+        ioasid = await host.alloc(owner.sid)
+        async with (
+            connect_allocator(proxy.path, holder="vm") as vm,
+            vm.session("taker") as taker,
+            vm.session("holding") as holding,
+            vm.session("clean") as clean,
+            vm.session("kept") as kept,
+        ):
+            await taker.get(ioasid)
+            seen = await taker.subscribe().__aenter__()
+            events = await holding.subscribe(token="vm-1", hold=True).__aenter__()
+            for session in (clean, kept):
+                await session.get(ioasid)
+            await clean.put(ioasid)
+            proxy.refusing = True
+            proxy.cut()
+            await suspended(host, 3)
+            for name in ("taker", "holding"):
+                await host.evict(name)
+            proxy.refusing = False
+            for over in (taker, holding):
+                with pytest.raises(SessionEnded) as caught:
+                    await over.find(ioasid)
+                assert over.number == caught.value.session
+            for subscription in (seen, events):
+                with pytest.raises(SessionEnded):
+                    await anext(subscription)
+            # Who had nothing to lose, or lost nothing, goes on.
+            assert {"kept": 1} == (await clean.find(ioasid)).references
+            proxy.cut()
+            await reconnected(proxy, 3)
+            with pytest.raises(SessionEnded):
+                await taker.find(ioasid)
+            # The names are free: whoever restarts comes back under them, and has nothing.
+            for name in ("taker", "holding"):
+                async with vm.session(name) as anew:
+                    assert (False, ()) == (anew.opened.resumed, anew.opened.references)
+            assert False is await kept.put(ioasid)
+        assert 1 == (await host.statistics()).sessions
 
 
 async def test_a_name_that_was_taken_meanwhile() -> None:
