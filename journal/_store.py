@@ -216,7 +216,11 @@ class Store:
 
     def set_boot_id(self, boot_id: str) -> None:
         """Keep the ID of the host's boot. Raises `NotCommitted`."""
-        self._write(lambda: self._file.execute("UPDATE journal SET boot_id = ?", (boot_id,)))
+
+        def note(each: str) -> None:
+            self._file.execute("UPDATE journal SET boot_id = ?", (each,))
+
+        self._write(partial(note, boot_id), partial(note, self.boot_id))
         self.boot_id = boot_id
 
     def retry(self) -> None:
@@ -297,7 +301,8 @@ class Store:
             reason = "its file is not the one that was opened"
         except OSError as error:
             reason = _said(error)
-        # It was written, to a file that nobody finds any more.
+        # It was written, to a file that nobody finds any more. A checkpoint may stay: it says the
+        # same again.
         self._undo = undo
         with suppress(NotCommitted):
             self._settle()

@@ -314,6 +314,8 @@ def test_a_folder_that_goes_away(path: Path) -> None:
     folder.rename(away)
     with pytest.raises(DiskFailed, match="No such file"):
         store.append(ROWS[1])
+    with pytest.raises(DiskFailed, match="No such file"):
+        store.set_boot_id("another boot")
     folder.mkdir()
     shutil.copyfile(away / "journal", folder / "journal")
     shutil.copyfile(away / "journal-wal", folder / "journal-wal")
@@ -325,6 +327,9 @@ def test_a_folder_that_goes_away(path: Path) -> None:
     store.append(ROWS[1])
     store.close()
     assert ROWS[:2] == found(folder / "journal")
+    again = Store(folder / "journal")
+    assert "boot" == again.boot_id
+    again.close()
 
 
 def test_a_log_that_can_t_be_moved(path: Path, caplog: pytest.LogCaptureFixture) -> None:
