@@ -22,15 +22,18 @@ from ioasid.core import (
     InvalidArgument,
     IoasidError,
     OpenSession,
+    Refused,
     Request,
     SessionOpened,
     WireFormat,
 )
-from ioasid.service._errors import ConnectionFailed
+from ioasid.service._connection import ClientConnection
+from ioasid.service._errors import ConnectionFailed, error_from
 from ioasid.service._link import Link
 from ioasid.service._remote_port import RemotePort
 from ioasid.service._sockets import connect
 from ioasid.service._then import Then
+from ioasid.service._transport import READ
 
 __all__ = ["DEFAULT_PATH", "connect_allocator"]
 
@@ -129,14 +132,28 @@ async def _connect(link: Link, path: str | Path | socket.socket, tasks: TaskGrou
     where = "a socket that was handed on" if isinstance(path, socket.socket) else fspath(path)
     try:
         sock = path if isinstance(path, socket.socket) else await _connected(where)
+        rest = sock.dup()
     except OSError as error:
         raise ConnectionFailed(where, _reason(error, where)) from None
-    await connect(sock, link, tasks)
-    greeted = await link.greeted
+    with rest:
+        await connect(sock, link, tasks)
+        greeted = await link.greeted or _refusal(rest)
     if greeted is None:
         raise ConnectionFailed(where, "the connection ended before it began")
     if isinstance(greeted, IoasidError):
         raise greeted.with_traceback(None)
+
+
+def _refusal(rest: socket.socket) -> IoasidError | None:
+    # An event loop that could not write reads no more, and whoever is refused at once can't.
+    try:
+        data = rest.recv(READ, socket.MSG_DONTWAIT)
+    except OSError:
+        return None
+    for frame in ClientConnection(WireFormat.MSGPACK).receive(data):
+        if type(frame) is Refused:
+            return error_from(frame)
+    return None
 
 
 def _reason(error: OSError, path: str) -> str:

@@ -20,8 +20,17 @@ from ioasid.core import (
     InvalidArgument,
     NotCommitted,
     WireFormat,
+    refusal_of,
 )
-from ioasid.service import ConnectionFailed, Role, TooMany, connect_allocator, serving
+from ioasid.service import (
+    ConnectionFailed,
+    PermissionDenied,
+    Role,
+    ServerConnection,
+    TooMany,
+    connect_allocator,
+    serving,
+)
 from ioasid.service import Limits as Bounds
 from tests.actors.hosts import settle
 from tests.journal.disk import IOERR_FSYNC, failing_disk
@@ -164,6 +173,22 @@ async def test_nobody_answers(tmp_path: Path) -> None:
             with pytest.raises(ConnectionFailed, match="ended before it began"):
                 async with connect_allocator(tmp_path / "s", holder="vm"):
                     raise AssertionError
+
+
+async def test_refused_before_a_word_was_said() -> None:
+    """Whoever is refused is told why, also if the server was gone before its Hello was sent."""
+    refused = refusal_of(PermissionDenied("user 7", "connect"))
+    ours, theirs = socket.socketpair()
+    theirs.sendall(ServerConnection().pack(refused))
+    theirs.close()
+    with pytest.raises(PermissionDenied, match="user 7"):
+        async with connect_allocator(ours, holder="vm"):
+            raise AssertionError
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    with pytest.raises(ConnectionFailed, match="before it began"):
+        async with connect_allocator(ours, holder="vm"):
+            raise AssertionError
 
 
 async def test_bad_arguments() -> None:
