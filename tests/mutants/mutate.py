@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.planting import Fault, folder_of, plant, source_of
-from tests.mutants.trial import MEMORY, STUCK, UNIT_TESTS
+from tests.mutants.trial import MEMORY, UNIT_TESTS
 
 OPERATORS: Final[dict[type[ast.AST], Any]] = {
     ast.Lt: ast.LtE,
@@ -51,6 +51,8 @@ OPERATORS: Final[dict[type[ast.AST], Any]] = {
 }
 FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any", "sorted": "list"}
 SOUND: Final = "nothing is changed"
+STUCK: Final = 15
+"""Seconds of work after which a test is taken to run for ever."""
 
 
 @frozen

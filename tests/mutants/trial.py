@@ -23,7 +23,7 @@ HISTORIES: Final = 60
 EXAMPLES: Final = 60
 SCHEDULES: Final = 60
 """Of every scenario."""
-STUCK: Final = 15
+STUCK: Final = 60
 """After so many seconds a step, an example, a schedule or a test is taken to run for ever."""
 MEMORY: Final = 4 << 30
 """In bytes, for faults that fill it."""
