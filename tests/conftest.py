@@ -2,9 +2,14 @@
 
 import platform
 import random
+import signal
 from typing import Any
 
 import pytest
+
+# A shell may have it ignored for what runs in its background, and so for all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=["asyncio", "uvloop", "trio"])
