@@ -32,4 +32,4 @@ def forgotten(core: Allocator) -> Allocator:
 
 
 def _forget(snapshot: Snapshot) -> Snapshot:
-    return replace(snapshot, sets=(), holders=(), subscriptions=(), stages=())
+    return replace(snapshot, sets=(), holders=(), subscriptions=(), stages=(), work=())

@@ -4,7 +4,9 @@ from ioasid.core import (
     Alloc,
     Allocator,
     AllocGroup,
+    AllocMany,
     AllocSet,
+    FreeSet,
     OpenSession,
     ReserveCapacity,
     ReserveRange,
@@ -60,3 +62,14 @@ def test_what_is_forgotten_and_what_stays() -> None:
     assert core.handle(session, AllocSet("vm-1", 20, group="tenant")).sid == 2  # type: ignore[union-attr]
     assert core.handle(session, Alloc(2)).generation == 3  # type: ignore[union-attr]
     assert core.handle(session, TakeStatistics()).active == 1  # type: ignore[union-attr]
+
+
+def test_what_was_done_in_parts_is_forgotten() -> None:
+    """What is left of a request goes with the set that it is about."""
+    history = History(Allocator(64, part=1))
+    for request in (AllocSet("vm-1", 20), AllocMany(0, 9), Subscribe(hold=True), FreeSet(0)):
+        history.ask(request)
+    assert history.core.has_work
+    core = forgotten(history.core)
+    assert not core.has_work
+    assert ((), ()) == (core.snapshot().sets, core.snapshot().work)
