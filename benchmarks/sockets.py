@@ -319,7 +319,7 @@ async def connections(path: str, count: int, name: str = "client") -> AsyncItera
             try:
                 _, client = await loop.create_unix_connection(Client, path)
                 break
-            except (ConnectionRefusedError, FileNotFoundError):
+            except (ConnectionRefusedError, FileNotFoundError, BlockingIOError):
                 await asyncio.sleep(0.01)
         else:
             raise Lost("nobody listens")

@@ -103,6 +103,10 @@ class Peer:
     def connected(self, transport: Transport) -> None:
         """Find out who it is; who may not come in is told so."""
         self._transport = transport
+        if self.ended:
+            # While it was about to be connected.
+            transport.close()
+            return
         try:
             self.permit = self._identify(transport.fileno())
         except IoasidError as error:
@@ -198,8 +202,8 @@ class Peer:
         self.ended = True
         self._held.clear()
         self._outbox.put(frame)
-        assert self._transport is not None
-        self._transport.close()
+        if self._transport is not None:
+            self._transport.close()
 
     # -- what outlets call --------------------------------------------------------------------
 

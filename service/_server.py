@@ -75,12 +75,16 @@ class Server:
         self._new_reply = reply_factory()
         self._came: Reply[None] = self._new_reply()
         self._empty: Reply[None] | None = None
+        self._ended: str | None = None
+        """Why whoever comes yet is said goodbye to."""
 
     def new_peer(self) -> Peer:
         """Return what receives one more connection."""
         self._shared.account.accepted += 1
         peer = Peer(self._shared, self._identify, self._gone)
         self._peers[peer] = current_time() + self._limits.hello_within
+        if self._ended is not None:
+            peer.goodbye(self._ended)
         if not self._came.done():
             self._came.set_result(None)
         return peer
@@ -129,6 +133,7 @@ class Server:
 
     async def end(self, reason: str) -> None:
         """Say goodbye to everybody, and wait for it to be taken, a little."""
+        self._ended = reason
         for peer in tuple(self._peers):
             peer.goodbye(reason)
         await self._emptied(GRACE)

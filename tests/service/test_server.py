@@ -1,11 +1,15 @@
 """The server: who may connect, how many, how long without a word, and how it ends."""
 
 import os
+import socket
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from anyio.to_thread import run_sync
+from msgspec.msgpack import decode
 
 from ioasid.core import EventKind, Refused
 from ioasid.service import Limits, PermissionDenied, Policy, Role, Rule, Welcome, connect_allocator
@@ -112,3 +116,31 @@ async def test_ending_waits_for_nobody_long() -> None:
         with anyio.fail_after(30):
             await service.server.end("was shut down")
     await stream.aclose()
+
+
+async def test_ending_while_connections_are_made() -> None:
+    """Who has connected and was not heard yet is said goodbye to, and nobody is left hanging."""
+    clients = [socket.socket(socket.AF_UNIX) for _ in range(100)]
+    with ExitStack() as stack:
+        for client in clients:
+            client.settimeout(60)
+            stack.enter_context(client)
+        async with a_service() as service:
+            for client in clients:
+                client.connect(str(service.path))
+            while not service.server.statistics().connections:
+                await checkpoint()
+            await service.server.end("was shut down")
+        said = [await run_sync(all_of, client) for client in clients]
+    ended = [decode(each[4:]) for each in said if each]
+    assert ended
+    assert [{"type": "Goodbye", "reason": "was shut down"}] * len(ended) == ended
+
+
+def all_of(client: socket.socket) -> bytes:
+    """What a socket is sent; nothing where nobody took the connection before the end."""
+    received = b""
+    with suppress(ConnectionResetError):
+        while data := client.recv(1 << 16):
+            received += data
+    return received
