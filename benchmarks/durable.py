@@ -1,11 +1,13 @@
 """What a journal costs: asks that are kept, the pause of a checkpoint, and going on from one."""
 
+import asyncio
 import shutil
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -54,18 +56,21 @@ async def durable_concurrent(backend: str, plan: Plan) -> list[Figure]:
 
 
 async def durable_sequential(backend: str, plan: Plan) -> list[Figure]:
-    """Compare one client with who commits a row a batch to sqlite by hand."""
+    """Compare one client with who commits a row a batch to sqlite by hand.
+
+    That holds up its event loop for as long as the disk takes. Shown beside it: the same in a
+    thread, as who must not do that has it.
+    """
     asks = plan.scaled(1000, 200)
-    with folder() as path:
-        floor = sqlite3.connect(path / "floor", isolation_level=None)
-        for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
-            floor.execute(f"PRAGMA {pragma}")
-        floor.execute("CREATE TABLE row (last INTEGER PRIMARY KEY, data BLOB)")
+    with folder() as path, _rows(path / "floor") as floor, _rows(path / "thread") as other:
         async with open_allocator(capacity=CAPACITY, journal=path / "journal") as session:
             vm = await session.alloc_set(token="vm")
-            ours = pass_of(through_session(session, vm.sid, asks), 1, asks)
-            times = await take_turns({"durable": ours, "sqlite": _by_hand(floor, asks)}, plan)
-        floor.close()
+            passes = {
+                "durable": pass_of(through_session(session, vm.sid, asks), 1, asks),
+                "sqlite": _by_hand(floor, asks),
+                "sqlite in a thread": _by_thread(other, asks),
+            }
+            times = await take_turns(passes, plan)
     return [
         compare(
             times,
@@ -79,13 +84,53 @@ async def durable_sequential(backend: str, plan: Plan) -> list[Figure]:
     ]
 
 
+@contextmanager
+def _rows(path: Path) -> Iterator[sqlite3.Connection]:
+    file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = FULL"):
+        file.execute(f"PRAGMA {pragma}")
+    file.execute("CREATE TABLE row (last INTEGER PRIMARY KEY, data BLOB)")
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def _insert(file: sqlite3.Connection) -> None:
+    file.execute("INSERT INTO row (data) VALUES (?)", (b"x" * 80,))
+
+
 def _by_hand(file: sqlite3.Connection, asks: int) -> Pass:
     async def run() -> float:
-        row = b"x" * 80
         began = perf_counter()
         for _ in range(asks):
-            file.execute("INSERT INTO row (data) VALUES (?)", (row,))
+            _insert(file)
         return (perf_counter() - began) / asks
+
+    return run
+
+
+def _by_thread(file: sqlite3.Connection, asks: int) -> Pass:
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        jobs: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
+
+        def work() -> None:
+            while (done := jobs.get()) is not None:
+                _insert(file)
+                loop.call_soon_threadsafe(done.set_result, None)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        began = perf_counter()
+        for _ in range(asks):
+            done = loop.create_future()
+            jobs.put(done)
+            await done
+        seconds = perf_counter() - began
+        jobs.put(None)
+        thread.join()
+        return seconds / asks
 
     return run
 

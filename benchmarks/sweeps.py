@@ -18,12 +18,13 @@ if not __package__:
     # Run as a file: the folder above is where `benchmarks` is.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import asks, memory, plots
+from benchmarks import asks, isolation, memory, plots
 from benchmarks.crowds import open_crowd
 from benchmarks.fanout import ALLOC, BIND, open_audience, open_floor
 from benchmarks.lookups import Guest
 from benchmarks.measure import Pass, Plan, take_turns
 from benchmarks.snapshots import snapshot_of
+from ioasid.actors import _mailbox
 from ioasid.core import Priority
 
 Lines: TypeAlias = dict[str, dict[int, float]]
@@ -126,6 +127,21 @@ async def tiers_by_events(plan: Plan) -> Lines:
     return lines
 
 
+async def isolation_by_share(plan: Plan) -> Lines:
+    lines: Lines = {"p99 of the other's ask, x idle": {}, "throughput, x flood alone": {}}
+    shipped = _mailbox.SHARE
+    try:
+        for share in (1, 2, 4, 8, 16, 64):
+            # Nobody is to choose it but here, so it is no argument of anything.
+            vars(_mailbox)["SHARE"] = share
+            late, throughput, _ = await isolation.isolation("asyncio", plan)
+            for line, found in zip(lines.values(), (late, throughput), strict=True):
+                line[share] = found.value
+    finally:
+        vars(_mailbox)["SHARE"] = shipped
+    return lines
+
+
 SWEEPS: Final = (
     Sweep("asks", "An ask", "clients asking at once", "µs", asks_by_clients),
     Sweep(
@@ -141,6 +157,13 @@ SWEEPS: Final = (
         "sets with 10 subscribers each",
         "µs",
         events_by_sets,
+    ),
+    Sweep(
+        "isolation",
+        "Beside another VM's flood",
+        "share: the most requests of a lane in a batch",
+        "x",
+        isolation_by_share,
     ),
     Sweep("lookups", "find_by_spid", "IDs of the set", "µs", lookups_by_ids),
     Sweep("memory", "Memory of an ID", "IDs", "bytes", bytes_by_ids),
