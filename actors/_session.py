@@ -327,7 +327,7 @@ class Session(Looker):
         """
         bare, remembered = _ranges(ranges)
         if generation is None:
-            generation = _onelife_of(ranges, remembered)
+            generation = _one_life(ranges, remembered)
         request = FreeMany(sid, bare, generation)
         return answered(await self._send(request), Released).reclaimed
 
@@ -503,7 +503,7 @@ def _ranges(ranges: object) -> tuple[tuple[IoasidRange, ...], set[int]]:
     return given, remembered
 
 
-def _onelife_of(ranges: object, remembered: set[int]) -> int | None:
+def _one_life(ranges: object, remembered: set[int]) -> int | None:
     if len(remembered) > 1:
         raise InvalidArgument.of("ranges", ranges, "ranges of one generation, or name it")
     return next(iter(remembered), None)

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeAlias
+from unittest.mock import patch
 
 from attrs import frozen
 
@@ -24,7 +25,6 @@ from benchmarks.fanout import ALLOC, BIND, open_audience, open_floor
 from benchmarks.lookups import Guest
 from benchmarks.measure import Pass, Plan, take_turns
 from benchmarks.snapshots import snapshot_of
-from ioasid.actors import _mailbox
 from ioasid.core import Priority
 
 Lines: TypeAlias = dict[str, dict[int, float]]
@@ -129,16 +129,12 @@ async def tiers_by_events(plan: Plan) -> Lines:
 
 async def isolation_by_share(plan: Plan) -> Lines:
     lines: Lines = {"p99 of the other's ask, x idle": {}, "throughput, x flood alone": {}}
-    shipped = _mailbox.SHARE
-    try:
-        for share in (1, 2, 4, 8, 16, 64):
-            # Nobody is to choose it but here, so it is no argument of anything.
-            vars(_mailbox)["SHARE"] = share
+    for share in (1, 2, 4, 8, 16, 64):
+        # Nobody is to choose it but here, so it is no argument of anything.
+        with patch("ioasid.actors._mailbox.SHARE", share):
             late, throughput, _ = await isolation.isolation("asyncio", plan)
-            for line, found in zip(lines.values(), (late, throughput), strict=True):
-                line[share] = found.value
-    finally:
-        vars(_mailbox)["SHARE"] = shipped
+        for line, found in zip(lines.values(), (late, throughput), strict=True):
+            line[share] = found.value
     return lines
 
 

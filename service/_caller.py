@@ -288,7 +288,7 @@ def is_number(name: str) -> bool:
     return re.fullmatch("#[0-9]+", name) is not None
 
 
-async def set_of(session: Session | Looker, name: str) -> SetRecord:
+async def set_of(session: Looker, name: str) -> SetRecord:
     """Return a set by its token, or by its number as in `#3`.
 
     Raises `InvalidArgument` for what is the number of one set and the token of another, which a

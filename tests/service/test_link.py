@@ -1,6 +1,7 @@
 """Connections that break: sessions, subscriptions and requests come back, each decided once."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,17 @@ async def reconnected(proxy: Proxy, count: int) -> None:
     """Wait until so many connections have come."""
     while proxy.connections < count:
         await anyio.sleep(0.001)
+
+
+@asynccontextmanager
+async def beside_a_proxy(journal: Path) -> AsyncIterator[tuple[Proxy, Session]]:
+    """A way to a service with a journal that can be cut, and a client that it does not concern."""
+    async with (
+        a_service(journal=journal) as service,
+        a_proxy(service.path) as proxy,
+        a_client(service) as host,
+    ):
+        yield proxy, host
 
 
 @pytest.mark.parametrize("part", range(4))
@@ -318,11 +330,7 @@ async def test_coming_back_while_the_disk_fails(tmp_path: Path, disk: Disk, sync
         syncs -= done.action == "sync"
         return IOERR_FSYNC if syncs < 0 else 0
 
-    async with (
-        a_service(journal=tmp_path / "j") as service,
-        a_proxy(service.path) as proxy,
-        a_client(service) as host,
-    ):
+    async with beside_a_proxy(tmp_path / "j") as (proxy, host):
         owner = await host.alloc_set("vm-1", 8)
         one, two = await host.alloc(owner.sid), await host.alloc(owner.sid)
         await host.attach_spid(one, 101)
@@ -360,11 +368,7 @@ async def test_coming_back_while_the_disk_fails(tmp_path: Path, disk: Disk, sync
 
 async def test_giving_up_while_the_disk_fails(tmp_path: Path, disk: Disk) -> None:
     """What takes an answer back is done once, though it was sent again over a broken connection."""
-    async with (
-        a_service(journal=tmp_path / "j") as service,
-        a_proxy(service.path) as proxy,
-        a_client(service) as host,
-    ):
+    async with beside_a_proxy(tmp_path / "j") as (proxy, host):
         await host.alloc_set("vm-1", 8)
         ioasid = await host.alloc(0)
         async with connect_allocator(proxy.path, holder="vm", reconnect_within=inf) as vm:
@@ -388,11 +392,7 @@ async def test_giving_up_while_the_disk_fails(tmp_path: Path, disk: Disk) -> Non
 
 async def test_a_disk_that_fails_for_longer(tmp_path: Path, disk: Disk) -> None:
     """After the time that it was given it comes back no more, and its holder is suspended."""
-    async with (
-        a_service(journal=tmp_path / "j") as service,
-        a_proxy(service.path) as proxy,
-        a_client(service) as host,
-    ):
+    async with beside_a_proxy(tmp_path / "j") as (proxy, host):
         await host.alloc_set("vm-1", 8)
         ioasid = await host.alloc(0)
         async with connect_allocator(proxy.path, holder="vm", reconnect_within=0.05) as vm:
