@@ -13,14 +13,13 @@ rely on:
   in any order. So a schedule never depends on how fast the machine is.
 
 What was made ready in one step and has no order of its own (a cancelled group cancels its tasks
-in the order of a set) is put in the order in which the tasks were made, so that one seed is one
-schedule in every process.
+in the order of a set) is put in the order in which the tasks were made, or those that a cancelled
+scope is of, so that one seed is one schedule in every process.
 """
 
 import asyncio
 import heapq
 from collections.abc import Callable
-from operator import itemgetter
 from typing import Any, Final
 
 from ioasid.testing._picker import Picker
@@ -112,12 +111,18 @@ class SeededLoop(asyncio.BaseEventLoop):
         if not handle.cancelled():
             handle._run()
 
+    def _host(self, handle: asyncio.Handle) -> int:
+        # The number of the task that a scope is of, which anyio tries again and again to cancel.
+        callback: Callable[..., Any] | None = handle._callback  # type: ignore[attr-defined]
+        scope = getattr(callback, "__self__", None)
+        return self._numbers.get(getattr(scope, "_host_task", None), 0)
+
     def _line_up(self) -> None:
         # What the last step made ready.
         first = len(self._owners)
         added = [(self._owner(each), each) for each in self._ready[first:]]
         if len(added) > 1:
-            added.sort(key=_first)
+            added.sort(key=lambda one: (one[0], one[0] or self._host(one[1])))
             self._ready[first:] = [handle for _, handle in added]
         self._owners.extend(owner for owner, _ in added)
 
@@ -134,6 +139,3 @@ class SeededLoop(asyncio.BaseEventLoop):
             handle = heapq.heappop(self._scheduled)
             handle._scheduled = False  # type: ignore[attr-defined]
             self._ready.append(handle)
-
-
-_first: Final = itemgetter(0)

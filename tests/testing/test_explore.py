@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,35 @@ def test_one_seed_is_one_history(backend: Backend) -> None:
     assert None is first.error
     assert first.text == replay(scenario, 5, backend=backend).text
     assert first.text == replay(scenario, picks=first.picks, backend=backend).text
+
+
+@both
+def test_the_order_of_a_set_is_no_part_of_a_schedule(backend: Backend) -> None:
+    """Scopes that are cancelled in one step, in whatever order, give the same history."""
+
+    async def scenario(forward: bool) -> None:
+        scopes: list[anyio.CancelScope] = []
+
+        async def wait(token: str) -> None:
+            async with anyio.create_task_group() as tasks:
+                scopes.append(tasks.cancel_scope)
+                tasks.start_soon(anyio.sleep_forever)
+                tasks.start_soon(anyio.sleep_forever)
+            await host.alloc_set(token, 1)
+
+        async with open_allocator() as host, anyio.create_task_group() as tasks:
+            for token in ("vm-1", "vm-2", "vm-3"):
+                tasks.start_soon(wait, token)
+            await anyio.wait_all_tasks_blocked()
+            for scope in scopes if forward else reversed(scopes):
+                scope.cancel()
+
+    for seed in range(40):
+        told = {
+            replay(partial(scenario, forward), seed, backend=backend).text
+            for forward in (True, False)
+        }
+        assert 1 == len(told), seed
 
 
 @both
