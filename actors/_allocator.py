@@ -70,10 +70,6 @@ SPECIAL: Final = frozenset((Statistics, Subscribed, Waiting))
 """Answers that the actor has a part in."""
 
 
-DECIDED: Final = Fate()
-"""That of what needs no commit."""
-
-
 class AllocatorActor:
     """The task that owns the core; ports talk to it through its mailbox."""
 
@@ -134,6 +130,8 @@ class AllocatorActor:
         self._deadlines = Deadlines(core)
         self._ringing_at = inf
         """What the alarm is set to."""
+        self._looked_after = 0
+        """The index of the core when it was last thought of whom to look at."""
         self._rung = False
         self._alarm_set: Reply[None] = self.new_reply()
 
@@ -176,29 +174,32 @@ class AllocatorActor:
                 self._taken = mailbox.take()
                 if self.dealt_with:
                     self._acknowledge()
-                if outage.lasts:
+                if outage.failure is not None:
                     self._taken = await outage.go_on(self._taken, self._core.may_change)
                 batch = self._decide()
-                if stage is None:
-                    self._release(batch)
-                else:
-                    stage.add(batch)
+                if batch is not None:
+                    self._pass_on(batch)
             if stage is not None:
                 stage.end()
         # All that was committed is released. What is left was in the mailbox at the end, or undoes
         # what nobody learned of.
         self._acknowledge()
-        if outage.lasts:
+        if outage.failure is not None:
             self._taken = await outage.go_on(self._taken, self._core.may_change)
         while self._taken:
             batch = self._decide()
-            if stage is None:
-                self._release(batch)
-            else:
-                stage.add(batch)
+            if batch is not None:
+                self._pass_on(batch)
+            if stage is not None:
                 await stage.run()
             self._acknowledge()
         outage.end()
+
+    def _pass_on(self, batch: Batch) -> None:
+        if self._stage is None:
+            self._release(batch)
+        else:
+            self._stage.add(batch)
 
     async def _go_back(self, error: NotCommitted) -> None:
         # To the state of the last commit.
@@ -225,7 +226,9 @@ class AllocatorActor:
             core.watch()
         self._core = self._deadlines.core = core
         taken, self._taken = self._taken, again
-        self._release(self._decide())
+        decided = self._decide()
+        assert decided is not None, "what is kept is noted"
+        self._release(decided)
         # What that undoes comes first, if the mailbox is closed already.
         self._taken += taken
         self._outage.is_back()
@@ -240,12 +243,10 @@ class AllocatorActor:
         """How many were made."""
         return 0 if self._stage is None else self._stage.commits
 
-    def _decide(self) -> Batch:
+    def _decide(self) -> Batch | None:
+        # `None` if nothing has to be kept and nobody looks: all of it has left then.
         self.batches += 1
-        handle = self._handle
-        core = self._core
-        deadlines = self._deadlines
-        index = core.index if deadlines.pace != inf else 0
+        handle, core, noting = self._handle, self._core, self._noting
         answers: Answers = []
         now = self._time = self._now()
         tick = Tick(now)
@@ -258,40 +259,57 @@ class AllocatorActor:
                 for each in self._taken
             ]
         envelopes = self._taken
-        if self._outage.lasts:
+        if self._outage.failure is not None:
             self._taken = self._outage.admit(self._taken, core, answers)
-        answer: Answer | IoasidError
+        answer: Answer | IoasidError | None
         for envelope in self._taken:
             reply = envelope.reply
             if reply is None:
                 if envelope.fate is not None and envelope.fate.is_undone:
                     continue
+                if type(envelope.request) is Continue:
+                    self._going_on = False
             elif reply.cancelled():
                 continue
-            if type(envelope.request) is Continue:
-                self._going_on = False
             try:
                 answer = handle(envelope.session, envelope.request)
             except IoasidError as error:
                 answer = error
             if type(answer) in SPECIAL:
-                self._take_part(envelope, answer, answers)
-            elif reply is not None:
+                answer = self._take_part(envelope, answer)
+            if reply is None or answer is None:
+                continue
+            if noting:
                 answers.append((reply, answer, envelope))
+            else:
+                reply.set_result(answer)
         self._taken = []
-        self._go_on()
+        if core.has_work and not self._going_on:
+            # A part with each batch: whoever asked meanwhile is served between two of them.
+            self._going_on = True
+            self._post(DRIVER, Continue())
+        deadlines = self._deadlines
+        if deadlines.pace != inf or deadlines.alarm != inf:
+            self._see_to_deadlines(now)
+        if noting:
+            batch = Batch(answers, self._effects, self._applied, self._decisions, envelopes, Fate())
+            self._effects, self._applied, self._decisions = [], [], []
+            return batch
+        effects = core.drain()
+        if effects:
+            self._carry_out(effects)
+        return None
+
+    def _see_to_deadlines(self, now: float) -> None:
+        deadlines, index = self._deadlines, self._core.index
         if now >= deadlines.alarm:
             deadlines.look(now)
-        if deadlines.pace != inf and core.index != index and now + deadlines.pace < deadlines.alarm:
+        if index != self._looked_after and now + deadlines.pace < deadlines.alarm:
             # Whoever begins to lag by what happened is looked at when it may be overdue.
             deadlines.alarm = now + deadlines.pace
+        self._looked_after = index
         if deadlines.alarm != self._ringing_at and not self._alarm_set.done():
             self._alarm_set.set_result(None)
-        if not self._noting:
-            return Batch(answers, core.drain(), (), (), (), DECIDED)
-        batch = Batch(answers, self._effects, self._applied, self._decisions, envelopes, Fate())
-        self._effects, self._applied, self._decisions = [], [], []
-        return batch
 
     def _acknowledge(self) -> None:
         # One request for all: to decide and to settle each by itself costs several times as much.
@@ -300,25 +318,15 @@ class AllocatorActor:
             self.dealt_with.clear()
             self._taken = [Envelope(DRIVER, acknowledge, None), *self._taken]
 
-    def _go_on(self) -> None:
-        # A part with each batch: whoever asked meanwhile is served between two of them.
-        if self._core.has_work and not self._going_on:
-            self._going_on = True
-            self._post(DRIVER, Continue())
-
     def _take_part(
-        self,
-        envelope: Envelope,
-        answer: Answer | IoasidError,
-        answers: Answers,
-    ) -> None:
-        reply = envelope.reply
+        self, envelope: Envelope, answer: Answer | IoasidError
+    ) -> Answer | IoasidError | None:
         match answer:
             case Waiting(ticket):
-                if reply is not None:
+                if envelope.reply is not None:
                     self._waiting[ticket] = envelope
-                    self._tickets[reply] = ticket
-                return
+                    self._tickets[envelope.reply] = ticket
+                return None
             case Subscribed(number):
                 if envelope.outlet is not None:
                     self._joining[number] = envelope.outlet
@@ -327,11 +335,10 @@ class AllocatorActor:
                 within = request.acknowledge_within if request.awaited else None
                 self._deadlines.begin(number, within)
             case Statistics():
-                answer = replace(answer, mailbox=self.mailbox.statistics().waiting)
+                return replace(answer, mailbox=self.mailbox.statistics().waiting)
             case _:
                 raise AssertionError(answer)
-        if reply is not None:
-            answers.append((reply, answer, envelope))
+        return answer
 
     def _handle_noted(self, session: int, request: Request) -> Answer:
         core = self._core
@@ -361,14 +368,15 @@ class AllocatorActor:
     # -- release ------------------------------------------------------------------------------
 
     def _release(self, batch: Batch) -> None:
-        if self._noting:
-            self._release_noted(batch)
-        else:
-            # Nobody had a turn since these were decided.
-            for reply, answer, _ in batch.answers:
+        for decision in batch.decisions:
+            self._taps.see(decision)
+        for reply, answer, envelope in batch.answers:
+            if not reply.done():
                 reply.set_result(answer)
-        if batch.effects:
-            self._carry_out(batch.effects)
+            elif not isinstance(answer, IoasidError):
+                # Whoever asked gave up since it was decided.
+                self._undo(envelope.session, envelope.request, answer)
+        self._carry_out(batch.effects)
 
     def _carry_out(self, effects: list[Effect]) -> None:
         outlets = self._outlets
@@ -394,16 +402,6 @@ class AllocatorActor:
                     self._ask_again(effect.ticket)
                 case _:
                     assert_never(effect)
-
-    def _release_noted(self, batch: Batch) -> None:
-        for decision in batch.decisions:
-            self._taps.see(decision)
-        for reply, answer, envelope in batch.answers:
-            if not reply.done():
-                reply.set_result(answer)
-            elif not isinstance(answer, IoasidError):
-                # Whoever asked gave up since it was decided.
-                self._undo(envelope.session, envelope.request, answer)
 
     def _complete(self, effect: Complete) -> None:
         # Gone, if its caller gave up in the batch that brought the reclaim.

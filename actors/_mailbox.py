@@ -246,14 +246,18 @@ class Lane(Generic[T]):
                 mailbox._share = SHARE
                 mailbox._calm = 0
             mailbox._asker = self
-        # As `tell`, which an ask need not pay a call for.
+        # As `tell` and `_wake`, which an ask need not pay calls for.
         if mailbox._closed:
             raise MailboxClosed
-        if not self._items:
+        items = self._items
+        if not items:
             mailbox._active.append(self)
-            if mailbox._wakeup is not None:
-                mailbox._wake()
-        self._items.append(item)
+            wakeup = mailbox._wakeup
+            if wakeup is not None:
+                mailbox._wakeup = None
+                if not wakeup.done():
+                    wakeup.set_result(None)
+        items.append(item)
 
     def tell(self, item: T) -> None:
         """Add a one-way message, one that nobody waits for, such as an acknowledgement.

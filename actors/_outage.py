@@ -46,21 +46,17 @@ class Outage:
     def __init__(self, keeper: Keeper | None) -> None:
         self._keeper = keeper
         self._new_reply = reply_factory()
-        self._failure: NotCommitted | None = None
+        self.failure: NotCommitted | None = None
+        """Why nothing can be committed at the moment; `None` if all is well."""
         self._over: Reply[None] | None = None
         self.kept: list[Envelope] = []
         """What is decided when it can be written again, in order."""
         self._noted: set[tuple[type, int, int]] = set()
         """What is kept of acknowledgements and deferrals, by subscription and seq."""
 
-    @property
-    def lasts(self) -> bool:
-        """Whether nothing can be committed."""
-        return self._failure is not None
-
     def begin(self, error: NotCommitted) -> None:
         """Note that something could not be committed; nothing is decided until `is_back`."""
-        self._failure = error
+        self.failure = error
         self._over = self._new_reply()
         logger.error("%s; what only looks goes on", error)
 
@@ -80,25 +76,25 @@ class Outage:
         """
         if self._over is not None:
             await self._over
-        if self._failure is None or not (self.kept or any(changes(each.request) for each in taken)):
+        if self.failure is None or not (self.kept or any(changes(each.request) for each in taken)):
             return taken
         assert self._keeper is not None
         try:
             await self._keeper.retry()
         except NotCommitted as error:
-            self._failure = error
+            self.failure = error
             # Whoever gives up asks again, perhaps.
             self.kept = [each for each in self.kept if each.reply is None or not each.reply.done()]
             return taken
         logger.warning("the journal can be written again; all goes on")
-        self._failure = None
+        self.failure = None
         kept, self.kept = self.kept, []
         self._noted.clear()
         return kept + taken
 
     def admit(self, taken: list[Envelope], core: Allocator, answers: Answers) -> list[Envelope]:
         """Return who may be decided meanwhile; the others are refused, or kept."""
-        if self._failure is None:
+        if self.failure is None:
             return taken
         admitted = []
         for envelope in taken:
@@ -112,7 +108,7 @@ class Outage:
                 self.kept.append(envelope)
             elif not reply.done():
                 # One for each: whoever raises it adds to its traceback.
-                answers.append((reply, error_of(refusal_of(self._failure)), envelope))
+                answers.append((reply, error_of(refusal_of(self.failure)), envelope))
         return admitted
 
     def _keep(self, envelope: Envelope, core: Allocator) -> None:

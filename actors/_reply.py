@@ -16,6 +16,7 @@ An error that nobody collects, because its asker is gone, is then no event loop'
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from math import inf
+from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from anyio import current_effective_deadline, get_cancelled_exc_class
@@ -114,7 +115,10 @@ def clock() -> Callable[[], float]:
     Raises RuntimeError outside of an event loop.
     """
     if get_cancelled_exc_class() is asyncio.CancelledError:
-        return asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        # What asyncio's own loops show, without a call in between.
+        own = getattr(type(loop), "time", None) is asyncio.BaseEventLoop.time
+        return monotonic if own else loop.time
     from trio import current_time
 
     return current_time

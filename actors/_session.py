@@ -76,6 +76,7 @@ __all__ = ["Session"]
 
 R = TypeVar("R")
 
+NEW_INT: Final = int.__new__
 ALL_KINDS: Final = frozenset(EventKind)
 
 
@@ -293,14 +294,22 @@ class Session(Looker):
     ) -> Ioasid:
         """Allocate one ID in [min, max], by the order of reuse; `max=None` is the last there is."""
         # As `_answer`, whose frame an allocation need not pay.
-        request = Alloc(sid, _bare(min), _bare(max), _bare(data))
+        request = Alloc(
+            sid,
+            min if type(min) is int else _bare(min),
+            max if max is None else _bare(max),
+            data if data is None else _bare(data),
+        )
         reply = self._send(request)
         try:
             answer = answered(await reply, Allocated)
         except BaseException:
             self._port.give_up(request, reply)
             raise
-        return Ioasid(answer.ioasid, answer.generation)
+        # As `Ioasid` does, which takes twice as long from outside.
+        allocated = NEW_INT(Ioasid, answer.ioasid)
+        allocated.generation = answer.generation
+        return allocated
 
     async def alloc_many(
         self, sid: int, count: int, *, min: int = 1, max: int | None = None

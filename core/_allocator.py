@@ -267,13 +267,20 @@ class Allocator:
         """
         holder = self._sessions.get(session) if type(session) is int else None
         if holder is None:
-            return self._handle_driver(session, request)
+            if type(request) is not Tick or type(session) is not int or session != DRIVER:
+                return self._handle_driver(session, request)
+            # It comes with every batch, so that what is as it should be is not called for.
+            now, tables = request.now, self._tables
+            if type(now) is not float or not tables.now <= now < _check.MAX_TIME:
+                now = self._checked_time(now)
+            tables.now = now
+            return DONE
         try:
             handler = self._handlers[type(request)]
         except KeyError:
             return self._read(holder, request)
-        answer: Answer = handler(holder, request)
         tables = self._tables
+        answer: Answer = handler(holder, request)
         tables.index += 1
         if tables.unsettled or tables.returning or tables.begun:
             return self._settled(answer)
@@ -306,9 +313,6 @@ class Allocator:
     def _handle_driver(self, session: int, request: Request) -> Answer:
         if type(session) is not int or session != DRIVER:
             raise SessionEnded(_check.number(session, "session"))
-        if type(request) is Tick:
-            # It comes with every batch.
-            return self._tick(NOBODY, request)
         answer: Answer
         handler = self._of_driver_unnoted.get(type(request))
         if isinstance(request, FindBySpid) and request.get:
@@ -458,15 +462,13 @@ class Allocator:
 
     # -- figures ------------------------------------------------------------------------------
 
-    def _tick(self, _: Holder, request: Tick) -> Done:
-        tables = self._tables
-        now = _check.time(request.now, "now")
-        if now < tables.now:
+    def _checked_time(self, told: Any) -> float:
+        now = _check.time(told, "now")
+        if now < self._tables.now:
             # Against its word the clock went back: the oldest stay first, and no age is negative.
-            for record in tables.quarantine.values():
+            for record in self._tables.quarantine.values():
                 record.freed_at = min(record.freed_at, now)
-        tables.now = now
-        return DONE
+        return now
 
     def _abandon(self, _: Holder, request: Abandon) -> Done:
         self._parts.abandon(_check.number(request.ticket, "ticket"))

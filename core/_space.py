@@ -338,31 +338,29 @@ class IdSpace(Generic[OwnerT]):
             self._run_first = self._run_end = ioasid = low
         if ioasid > high:
             return None
-        number, bit = ioasid >> SHIFT, 1 << (ioasid & MASK)
+        number, position = ioasid >> SHIFT, ioasid & MASK
         word = self._words.get(number)
-        used = bit if word is None else word.used | bit
-        if self._is_full(number) if word is None else used == word.used:
+        if word is None or word.used >> position & 1:
             found = self.lowest_free(ioasid, high)
             if found is None:
                 return None
             ioasid = found
-            number, bit = ioasid >> SHIFT, 1 << (ioasid & MASK)
+            number, position = ioasid >> SHIFT, ioasid & MASK
             word = self._words.get(number)
-            used = bit if word is None else word.used | bit
+            if word is None:
+                word = self._words[number] = self._spare or Word()
+                word.base = generation
+                self._spare = None
         # All up to here are taken now: where the next search from `low` begins.
         self._run_end = ioasid + 1
-        if word is None:
-            word = self._words[number] = self._spare or Word()
-            word.base = generation
-            self._spare = None
-        position = ioasid & MASK
         word.owners[position] = owner.slot
         try:
             word.generations[position] = generation - word.base
         except (IndexError, OverflowError):
             word.make_room(generation, generation)
             word.generations[position] = generation - word.base
-        word.used = used
+        bit = 1 << position
+        word.used = used = word.used | bit
         members = owner.members
         members[number] = members.get(number, 0) | bit
         owner.allocated += 1

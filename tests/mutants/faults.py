@@ -732,8 +732,8 @@ FAULTS: Final = (
         "no-part-after-the-first",
         "Parts: the allocator goes on by itself",
         "actors._allocator",
-        "        if self._core.has_work and not self._going_on:\n",
-        "        if self._core.has_work and self._going_on:\n",
+        "        if core.has_work and not self._going_on:\n",
+        "        if core.has_work and self._going_on:\n",
     ),
     Fault(
         "joining-settles-nothing",
@@ -1117,8 +1117,8 @@ FAULTS: Final = (
         "lane-out-of-order",
         "Mailbox: items of one lane come in the order in which they were put",
         "actors._mailbox",
-        "                mailbox._wake()\n        self._items.append(item)\n\n    def tell",
-        "                mailbox._wake()\n        self._items.appendleft(item)\n\n    def tell",
+        "wakeup.set_result(None)\n        items.append(item)\n\n    def tell",
+        "wakeup.set_result(None)\n        items.appendleft(item)\n\n    def tell",
     ),
     Fault(
         "rest-of-a-lane-lost",
