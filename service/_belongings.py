@@ -31,13 +31,15 @@ class Belongings:
 
     __slots__ = (
         *("_looking", "_shared", "_subscribing"),
-        *("left_in_order", "opening", "outlets", "sessions"),
+        *("left_in_order", "names", "opening", "outlets", "sessions"),
     )
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self.sessions: dict[int, LocalPort] = {}
         """By number."""
+        self.names: dict[LocalPort, str] = {}
+        """Those of the holders, by the way of their session."""
         self.outlets: dict[int, Outlet] = {}
         """By the number of the subscription."""
         self.opening = 0
@@ -97,6 +99,7 @@ class Belongings:
                 left = [n for n, each in self.sessions.items() if each is port]
                 for number in left:
                     del self.sessions[number]
+                self.names.pop(port, None)
                 self.left_in_order = not self.sessions
                 port.leave(request, asked)
             case _:
@@ -107,11 +110,13 @@ class Belongings:
         """Take what a request that changes them came to."""
         answer = asked.result()
         match asked.request:
-            case OpenSession():
+            case OpenSession(name):
                 self.opening -= 1
                 if type(answer) is SessionOpened:
-                    self.sessions[answer.session] = self._shared.driver.join(answer)
+                    port = self.sessions[answer.session] = self._shared.driver.join(answer)
+                    self.names[port] = name
                     self.left_in_order = False
+                    asked.memory.came_back(name, dict(answer.references))
             case Subscribe():
                 self._subscribing -= 1
                 if type(answer) is Subscribed:
@@ -129,6 +134,7 @@ class Belongings:
         """End a session of whose opening nobody learned."""
         port = self.sessions.pop(session, None)
         if port is not None:
+            self.names.pop(port, None)
             port.leave(request)
 
     def suspend(self) -> None:
@@ -136,4 +142,5 @@ class Belongings:
         for port in self.sessions.values():
             port.leave(SuspendSession())
         self.sessions.clear()
+        self.names.clear()
         self.outlets.clear()

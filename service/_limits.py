@@ -22,7 +22,8 @@ class Limits:
     backlog: int = 1 << 17
     """Messages for one connection that wait to be sent; who reads so much slower is cut off."""
     requests: int = 512
-    """Requests of one connection under way at once; beyond that it is not read from."""
+    """Requests of one connection under way at once, or messages that it acknowledges; beyond that
+    it is not read from."""
     waits: int = 512
     """Requests of one client that wait for a reclaim, besides."""
     sessions: int = 1024

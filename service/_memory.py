@@ -7,16 +7,21 @@ and answers leave in order, so one that did not arrive is among the last of so m
 decided again without harm is not kept: whatever only looks something up, and what ends with the
 connection anyway, its sessions and subscriptions.
 
+An answer that gave a holder a reference is worth nothing once the holder was evicted: it is
+forgotten when the holder comes back without the reference, so that the request is decided again.
+
 It is the memory of one process. After a restart nobody knows; a client tells by the epoch.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Container, Generator
 from typing import Any, Final, Protocol, TypeAlias, get_args
 
 from ioasid.actors._local_port import LocalPort
 from ioasid.core import (
+    Allocated,
     CloseSession,
+    Done,
     Explain,
     ExportSet,
     Find,
@@ -26,6 +31,7 @@ from ioasid.core import (
     Free,
     FreeMany,
     FreeSet,
+    Get,
     ListGroups,
     ListHolders,
     ListSet,
@@ -52,6 +58,8 @@ READS: Final = LOOKS | {ExportSet, TakeSnapshot}
 """Requests that change nothing: they may be decided twice."""
 LETTING_GO: Final = frozenset((Free, FreeMany, FreeSet, Put))
 """Requests that may be insisted on: whoever leaves something behind has nothing else to say."""
+TAKING: Final = frozenset((FindBySpid, Get))
+"""Requests that may give the holder who asks a reference."""
 OF_A_CONNECTION: Final = frozenset((OpenSession, CloseSession, SuspendSession, Subscribe))
 """Requests whose answers are worth nothing after the connection."""
 
@@ -100,7 +108,8 @@ class Asked:
 
     __slots__ = (
         *("_answer", "_cancelled", "_done", "_show"),
-        *("began", "connection", "id", "insists", "memory", "outlet", "port", "request", "waits"),
+        *("began", "connection", "holder", "id", "insists", "memory", "outlet", "port"),
+        *("request", "waits"),
     )
 
     def __init__(
@@ -121,6 +130,8 @@ class Asked:
         self.id: Final = number
         self.port: Final = port
         """The way that it went."""
+        self.holder = ""
+        """The name of the holder whom it may give a reference."""
         self.outlet: Any = None
         """Where the messages of a `Subscribe` go."""
         self.request: Final = request
@@ -146,6 +157,17 @@ class Asked:
     def result(self) -> Any:
         """Return what it was answered with."""
         return self._answer
+
+    @property
+    def given(self) -> int | None:
+        """The ID that its holder was given a reference to; `None` if it was given none."""
+        match self.request, self._answer:
+            case Get(ioasid), Done():
+                return ioasid
+            case FindBySpid(get=True), Allocated(ioasid):
+                return ioasid
+            case _:
+                return None
 
     def done(self) -> bool:
         """Tell whether it is answered, or given up."""
@@ -222,6 +244,13 @@ class Memory:
     def forget(self, asked: Asked) -> None:
         """Forget an answer."""
         self._asked.pop(asked.id, None)
+
+    def came_back(self, holder: str, has: Container[int]) -> None:
+        """Forget that a holder was given references that it does not have any more."""
+        for asked in tuple(self._asked.values()):
+            if asked.holder == holder and asked.given is not None and asked.given not in has:
+                self.forget(asked)
+                self._order.remove(asked.id)
 
     def disconnect(self) -> None:
         """Keep what is worth something to a client that comes back."""

@@ -46,7 +46,7 @@ from ioasid.service._frames import (
 )
 from ioasid.service._gate import Gate
 from ioasid.service._greeting import greeted, welcome
-from ioasid.service._memory import Asked, Memory, is_look
+from ioasid.service._memory import TAKING, Asked, Memory, is_look
 from ioasid.service._outbox import Item, Outbox
 from ioasid.service._outlet import Outlet
 from ioasid.service._permits import Permit
@@ -329,6 +329,8 @@ class Peer:
             asked = Asked(
                 memory, self, number, port, request, show, self._came_at, insists=frame.insists
             )
+            if kind in TAKING:
+                asked.holder = self._has.names.get(port, "")
             if asked.waits:
                 # Not under way, for what it waits for may be behind it.
                 if memory.waits >= self._limits.waits:

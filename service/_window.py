@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ioasid.actors._local_port import LocalPort
-from ioasid.core import AllocatorClosed, FindSid, Request
+from ioasid.core import Acknowledge, AllocatorClosed, FindSid, Request
 from ioasid.service._then import Then
 
 __all__: list[str] = []
@@ -17,7 +17,8 @@ class Window:
     """What is under way: requests whose answers have not left, and what is told without an answer.
 
     What nobody is answered can't be counted by its answers. So behind as many as may be under way
-    a question is asked on every way that they went, and no more is taken until all are answered.
+    a question is asked on every way that they went, and no more is taken until all are answered. Of
+    acknowledgements it is the messages that count, for one frame has room for a hundred thousand.
     """
 
     __slots__ = ("_fences", "_most", "_open", "_ports", "_told", "in_flight")
@@ -41,7 +42,7 @@ class Window:
         """Pass on what nobody is answered."""
         port.tell(request)
         self._ports[port] = None
-        self._told += 1
+        self._told += max(1, len(request.messages)) if type(request) is Acknowledge else 1
         if self._told < self._most:
             return
         ports, self._ports, self._told = tuple(self._ports), {}, 0

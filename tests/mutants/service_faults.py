@@ -335,4 +335,18 @@ SERVICE_FAULTS: Final = (
         "dict(zip(ages, of.quarantine, strict=True))\n",
         "dict(zip(ages, of.quarantine[::-1], strict=True))\n",
     ),
+    Fault(
+        "lost-reference-answered-again",
+        "A reference that an eviction took is not answered as given",
+        "service._belongings",
+        "                    asked.memory.came_back(name, dict(answer.references))\n",
+        "",
+    ),
+    Fault(
+        "acknowledgements-counted-by-frame",
+        "Bounds: what is told is taken as it is decided, however much a frame says",
+        "service._window",
+        "max(1, len(request.messages)) if type(request) is Acknowledge else 1\n",
+        "1\n",
+    ),
 )

@@ -5,10 +5,12 @@ from typing import Any, get_args
 from ioasid.core import (
     Alloc,
     Allocated,
+    Done,
     Find,
     FindBySpid,
     Free,
     Get,
+    NotReferenced,
     OpenSession,
     Request,
     Subscribe,
@@ -88,6 +90,24 @@ def test_giving_up() -> None:
     two.set_result(True)
     assert not two.cancel()
     assert (False, 0, None) == (two.cancelled(), memory.waits, memory.find(1))
+
+
+def test_a_reference_that_was_lost() -> None:
+    """What gave a holder a reference that it has no more is forgotten, and nothing else."""
+    memory, connection = Memory((1, None, "me"), 3), Connection()
+    answers = (Done(), Allocated(2, 1), Done(), NotReferenced("vm", 1))
+    requests: tuple[Request, ...] = (Get(1), FindBySpid(0, 7, get=True), Get(3), Get(1))
+    for number, (request, answer) in enumerate(zip(requests, answers, strict=True), 1):
+        made = asked(memory, connection, number, request)
+        made.holder = "vm"
+        made.set_result(answer)
+    memory.came_back("another", ())
+    # The first one was forgotten before, for it is one of too many.
+    assert [None, 2, 3, 4] == [found and found.id for found in map(memory.find, range(1, 5))]
+    memory.came_back("vm", {3: 1})
+    assert [None, 3, 4] == [found and found.id for found in map(memory.find, range(2, 5))]
+    asked(memory, connection, 5, Alloc(0)).set_result(Allocated(5))
+    assert [3, 4, 5] == [found and found.id for found in map(memory.find, range(3, 6))]
 
 
 def test_a_connection_ends() -> None:

@@ -21,6 +21,7 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    FindBySpid,
     Free,
     Get,
     OpenSession,
@@ -156,6 +157,35 @@ async def test_a_request_that_is_sent_again_is_decided_once() -> None:
         assert {"vm": 1} == (await host.find(1)).references
         async with a_raw_client(service.path) as client:
             assert not (await client.hello("another")).resumed
+
+
+@pytest.mark.parametrize(
+    "taking", [Get(1), FindBySpid(0, 101, get=True)], ids=["Get", "FindBySpid"]
+)
+async def test_a_reference_of_who_was_evicted_is_taken_anew(taking: Request) -> None:
+    """Sent again, it is decided by what is now: answered as done, the holder has it."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        for spid in (101, 102):
+            await host.attach_spid(await host.alloc(0), spid)
+        async with a_raw_client(service.path) as client:
+            await client.hello("me")
+            session = (await client.ask(Ask(OpenSession("vm"), 1))).session
+            first = await client.ask(Ask(taking, 2, session))
+            assert Done() == await client.ask(Ask(Get(2), 3, session))
+        await host.evict("vm")
+        await host.free(2)
+        async with a_raw_client(service.path) as client:
+            assert (await client.hello("me")).resumed
+            again = await client.ask(Ask(OpenSession("vm"), 4))
+            assert (False, ()) == (again.resumed, again.references)
+            assert first == await client.ask(Ask(taking, 2, again.session))
+            assert {"vm": 1} == (await host.find(1)).references
+            # And as before, it is decided once.
+            assert first == await client.ask(Ask(taking, 2, again.session))
+            assert {"vm": 1} == (await host.find(1)).references
+            refused = await client.ask(Ask(Get(2), 3, again.session))
+            assert "UnknownIoasid" == error_of(refused)
 
 
 async def test_a_client_that_comes_back_early_takes_the_place_of_its_connection() -> None:

@@ -36,6 +36,20 @@ async def test_what_is_told_is_taken_as_it_is_decided() -> None:
                 assert [False] * (count // 5) == opened
 
 
+async def test_acknowledgements_count_by_message() -> None:
+    """One frame that says as much as many is as many, and what says nothing is one."""
+    opened: list[bool] = []
+    async with open_driver() as driver:
+        window = Window(5, lambda: opened.append(window.is_full))
+        full = []
+        for count in (4, 0, 7, 3):
+            window.tell(driver, Acknowledge(tuple((1, each) for each in range(count))))
+            full.append(window.is_full)
+            if window.is_full:
+                await settle()
+        assert ([False, True, True, False], [False, False]) == (full, opened)
+
+
 def _port_of(driver: LocalPort) -> LocalPort:
     return LocalPort(driver._actor, 0)
 
