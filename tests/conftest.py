@@ -18,9 +18,10 @@ def anyio_backend(
 ) -> tuple[str, dict[str, Any]]:
     """Name the backend of one test: asyncio, asyncio on uvloop, or trio.
 
-    trio gets a clock of its own that jumps to the next deadline as soon as
-    every task waits: an hour's timeout passes at once, and no time leaks from
-    one test into the next. It shuffles its tasks, from the same seed in every test.
+    trio gets a clock of its own that jumps to the next deadline when every task has
+    waited for a millisecond: an hour's timeout passes at once, and no time leaks from
+    one test into the next. With none it would spin while a thread works, and the thread
+    would hardly get to run. It shuffles its tasks, from the same seed in every test.
     """
     match request.param:
         case "asyncio":
@@ -35,6 +36,6 @@ def anyio_backend(
 
             monkeypatch.setattr(_run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
             monkeypatch.setattr(_run, "_r", random.Random(1))
-            return "trio", {"clock": MockClock(autojump_threshold=0)}
+            return "trio", {"clock": MockClock(autojump_threshold=0.001)}
         case unknown:
             raise AssertionError(unknown)

@@ -10,7 +10,8 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.lowlevel import checkpoint
+from anyio import from_thread
+from anyio.lowlevel import checkpoint, current_token
 from msgspec.structs import replace
 
 from ioasid.actors import Decision, Session, open_allocator
@@ -236,31 +237,35 @@ async def test_one_request_is_waited_for_in_place(
 # Whoever gives up
 
 
-async def cancelled_after(passes: int, path: Path) -> bool:
-    """Use a journal, cancelled after so many turns; whether that came in time."""
+async def cancelled_at(action: int, path: Path, disk: Disk) -> bool:
+    """Use a journal, cancelled while its file is changed for so-many-th time; whether it was."""
+    loop = current_token()
+    done = 0
+
+    def look(_: Done) -> int:
+        nonlocal done
+        done += 1
+        if done == action:
+            from_thread.run_sync(scope.cancel, token=loop)
+        return 0
+
+    disk.fails = look
     with anyio.CancelScope() as scope:
-        async with anyio.create_task_group() as tasks:
-
-            async def cancel() -> None:
-                for _ in range(passes):
-                    await checkpoint()
-                scope.cancel()
-
-            tasks.start_soon(cancel)
-            async with open_allocator(capacity=64, journal=path) as host:
-                await host.alloc_set("vm-1", 8)
-                await host.alloc(0)
-            tasks.cancel_scope.cancel()
-    return scope.cancelled_caught
+        if not action:
+            scope.cancel()
+        async with open_allocator(capacity=64, journal=path) as host:
+            await host.alloc_set("vm-1", 8)
+            await host.alloc(0)
+    disk.repair()
+    return done >= action
 
 
 @pytest.mark.slow
-async def test_cancelled_at_any_point(tmp_path: Path) -> None:
+async def test_cancelled_at_any_point(tmp_path: Path, disk: Disk) -> None:
     """While it opens, works or closes: the file is free at once, whole, and no thread is left."""
-    passes = 0
-    while await cancelled_after(passes, tmp_path / f"journal-{passes}"):
+    action = 0
+    while await cancelled_at(action, tmp_path / f"journal-{action}", disk):
         assert not any(each.name.startswith("ioasid journal") for each in threading.enumerate())
-        async with open_allocator(journal=tmp_path / f"journal-{passes}") as host:
+        async with open_allocator(journal=tmp_path / f"journal-{action}") as host:
             check_state(core_of(host))
-        # Most turns by far wait for the disk.
-        passes += max(1, passes // 4)
+        action += 1
