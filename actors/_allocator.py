@@ -10,6 +10,7 @@ state goes back to what was committed last, and all of it is as if it had never 
 becomes of it is said in `Outage`.
 """
 
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final, assert_never
@@ -114,8 +115,8 @@ class AllocatorActor:
         self._decisions: list[Decision] = []
         """What the batch that is being decided came to so far."""
         self._outlets: dict[int, Outlet] = {}
-        self._joining: dict[int, Outlet] = {}
-        """Outlets whose `Begin` was not released yet."""
+        self._joining: deque[tuple[int, Outlet]] = deque()
+        """Subscriptions whose `Begin` was not released yet, twice if one came back meanwhile."""
         self._waiting: dict[int, Envelope] = {}
         """By ticket, who waits for a reclaim."""
         self._tickets: dict[Reply[Any], int] = {}
@@ -328,9 +329,9 @@ class AllocatorActor:
                     self._tickets[envelope.reply] = ticket
                 return None
             case Subscribed(number):
-                if envelope.outlet is not None:
-                    self._joining[number] = envelope.outlet
                 assert isinstance(envelope.request, Subscribe), envelope
+                assert envelope.outlet is not None, envelope
+                self._joining.append((number, envelope.outlet))
                 request = envelope.request
                 within = request.acknowledge_within if request.awaited else None
                 self._deadlines.begin(number, within)
@@ -389,9 +390,12 @@ class AllocatorActor:
                 case Withdraw():
                     outlets[effect.subscription].withdraw(effect.keep)
                 case Begin():
-                    outlets[effect.subscription] = self._joining.pop(effect.subscription)
+                    number, outlets[effect.subscription] = self._joining.popleft()
+                    assert number == effect.subscription
                 case End():
-                    self._deadlines.end(effect.subscription)
+                    # Not if its subscriber is back already, and is looked after since.
+                    if all(number != effect.subscription for number, _ in self._joining):
+                        self._deadlines.end(effect.subscription)
                     # None for who subscribed in the process that a snapshot was taken in.
                     outlet = outlets.pop(effect.subscription, None)
                     if outlet is not None:
@@ -508,7 +512,7 @@ class AllocatorActor:
         self.ending.begin(self.reason)
         orderly = self._stopping and not self._killed and self.crash is None
         error = None if orderly else AllocatorClosed(self.reason)
-        for outlet in (*self._outlets.values(), *self._joining.values()):
+        for outlet in (*self._outlets.values(), *(outlet for _, outlet in self._joining)):
             outlet.close(error)
         self._outlets.clear()
         self._joining.clear()

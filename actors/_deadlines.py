@@ -51,6 +51,7 @@ class Deadlines:
 
     def begin(self, subscription: int, within: float | None) -> None:
         """Look after a subscription, unless it has all the time there is."""
+        self._forget(subscription)
         if within is not None:
             self._within[subscription] = within
             self._users[within] += 1
@@ -59,15 +60,18 @@ class Deadlines:
 
     def end(self, subscription: int) -> None:
         """Look after a subscription no more that has ended, or as after one that crashed."""
+        self._forget(subscription)
+        if self._suspended is not None and self.core.suspended((subscription,)):
+            self._suspended.add(subscription)
+            self._set_pace()
+
+    def _forget(self, subscription: int) -> None:
         within = self._within.pop(subscription, None)
         if within is not None:
             self._users[within] -= 1
             if not self._users[within]:
                 del self._users[within]
                 self._set_pace()
-        if self._suspended is not None and self.core.suspended((subscription,)):
-            self._suspended.add(subscription)
-            self._set_pace()
 
     def _set_pace(self) -> None:
         shortest = min(self._users, default=inf)

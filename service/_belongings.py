@@ -120,6 +120,10 @@ class Belongings:
             case Subscribe():
                 self._subscribing -= 1
                 if type(answer) is Subscribed:
+                    # Answers come before what else a batch told, and its end may be in this one.
+                    before = self.outlets.get(answer.subscription)
+                    if before is not None:
+                        before.is_over = True
                     asked.outlet.number = answer.subscription
                     self.outlets[answer.subscription] = asked.outlet
             case _:

@@ -240,6 +240,29 @@ async def test_one_that_crashed_before_it_lagged(log: Log) -> None:
 
 
 @pytest.mark.usefixtures("virtual_time")
+async def test_one_that_is_back_in_the_same_batch(log: Log) -> None:
+    """Who crashes and is back at once is looked after as before, and no more when it has left."""
+    seen: list[Decision] = []
+    async with open_allocator(taps=[seen.append]) as host, host.session("kvm") as kvm:
+        await host.alloc_set("vm-1", 8)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                async with kvm.subscribe(hold=True, acknowledge_within=5):
+                    raise ZeroDivisionError
+        async with kvm.subscribe(hold=True, acknowledge_within=5) as events:
+            await host.alloc(0)
+            await anyio.sleep(7)
+            assert events.resumed
+            assert 1 == len(log.seqs("kvm"))
+        seen.clear()
+        for _ in range(5):
+            await host.alloc(0)
+            await anyio.sleep(7)
+        # The one that was set before.
+        assert ticks(seen) <= 1
+
+
+@pytest.mark.usefixtures("virtual_time")
 async def test_one_that_crashed_with_its_process(log: Log) -> None:
     """A subscriber of a snapshot that has not come back is named as any other."""
     async with open_allocator() as host:

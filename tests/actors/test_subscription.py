@@ -590,6 +590,31 @@ async def test_coming_back_at_once(open_session: OpenSession) -> None:
                 assert (ALLOC, ioasid) == told(await anext(events))
 
 
+async def test_what_the_one_before_was_told_comes_to_nobody(open_session: OpenSession) -> None:
+    """Told, crashed and back in one batch: the new consumer hears of it by the Resync alone."""
+    async with open_session() as host, host.session("kvm") as kvm:
+        await host.alloc_set("vm-1", 8)
+        entered, crash = anyio.Event(), anyio.Event()
+
+        async def come_back() -> None:
+            with pytest.raises(Crashed):  # noqa: PT012
+                async with kvm.subscribe(hold=True):
+                    entered.set()
+                    await crash.wait()
+                    raise Crashed
+            async with kvm.subscribe(hold=True) as events:
+                # trio runs tasks in any order: the ID may come after it.
+                assert [1] == told(await anext(events)) or (ALLOC, 1) == told(await anext(events))
+                await host.alloc(0)
+                assert (ALLOC, 2) == told(await anext(events))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(come_back)
+            await entered.wait()
+            tasks.start_soon(host.alloc, 0)
+            crash.set()
+
+
 async def test_a_crash_while_the_holder_has_references_keeps_it(open_session: OpenSession) -> None:
     """A subscription that doesn't hold is kept if its holder has references."""
     async with open_session() as host, host.session("dsa") as dsa:

@@ -349,4 +349,11 @@ SERVICE_FAULTS: Final = (
         "max(1, len(request.messages)) if type(request) is Acknowledge else 1\n",
         "1\n",
     ),
+    Fault(
+        "comeback-ended-with-the-one-before",
+        "Who comes back in the batch that ends what it had is told no more of that",
+        "service._belongings",
+        "                        before.is_over = True\n",
+        "                        pass\n",
+    ),
 )

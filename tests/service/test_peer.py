@@ -16,6 +16,7 @@ from ioasid.core import (
     AllocSet,
     CloseSession,
     Deliver,
+    Detach,
     Done,
     End,
     Event,
@@ -606,3 +607,43 @@ async def test_the_end_of_the_server_is_told() -> None:
     assert Goodbye("was shut down") == await client.receive()
     assert None is await client.receive()
     await client.stream.aclose()
+
+
+@pytest.mark.parametrize("ending", [Unsubscribe, Detach])
+async def test_who_ends_a_subscription_before_it_is_told_its_number(ending: Any) -> None:
+    """It may guess: each answer is right, nothing comes for one that ended, and all goes on."""
+    async with (
+        a_service() as service,
+        a_client(service) as host,
+        a_raw_client(service.path) as client,
+    ):
+        await host.alloc_set("vm-1", 8)
+        session = await opened(client)
+        subscribe, guessed = Subscribe(hold=True), 1 if ending is Detach else 2
+        await client.send(
+            *(Ask(subscribe, 2, session), Ask(ending(1), 3, session)),
+            *(Ask(subscribe, 4, session), Ask(ending(guessed), 5, session)),
+            *(Ask(subscribe, 6, session), Ask(CloseSession(), 7, session)),
+        )
+        frames = [await client.receive()]
+        while frames[-1] != Answered(7, Done()):
+            frames.append(await client.receive())
+        answers = [each.answer for each in frames if type(each) is Answered]
+        numbers = [1, 1, 1] if ending is Detach else [1, 2, 3]
+        assert numbers == [each.subscription for each in answers if type(each) is Subscribed]
+        assert 1 == await host.alloc(0)
+
+
+async def test_who_is_back_in_the_batch_that_ended_it_has_not_ended() -> None:
+    """What ended is the subscription of before: the client is told of the new one alone."""
+    async with a_service() as service, a_raw_client(service.path) as client:
+        session = await opened(client)
+        subscribe = Subscribe(hold=True)
+        assert Subscribed(1, resumed=False) == await client.ask(Ask(subscribe, 2, session))
+        await client.send(Ask(Detach(1), 3, session), Ask(subscribe, 4, session))
+        frames = [await client.receive() for _ in range(3)]
+        assert Answered(3, Done()) == frames[0]
+        assert Answered(4, Subscribed(1, resumed=True)) == frames[1]
+        assert type(frames[2]) is Deliver
+        await client.send(Ask(Unsubscribe(1), 5, session))
+        assert Answered(5, Done()) == await client.receive()
