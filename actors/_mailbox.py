@@ -23,7 +23,7 @@ __all__ = ["CALM", "LONE_SHARE", "SHARE", "Lane", "Mailbox", "MailboxClosed", "M
 
 T = TypeVar("T")
 
-SHARE: Final = 1
+SHARE: Final = 2
 """The most items of one lane in a batch, while more than one sender asks.
 
 A larger share costs less per item, and keeps others waiting for longer: with this one, `make bench`

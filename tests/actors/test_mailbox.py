@@ -176,8 +176,8 @@ async def test_lanes_beyond_the_bound_have_their_turn() -> None:
     mailbox: Mailbox[int] = Mailbox(3, nobody)
     lanes = [mailbox.lane() for _ in range(5)]
     for number, lane in enumerate(lanes):
-        put_all(lane, [number] * 2)
-    assert [[0, 1, 2], [0, 3, 4], [1, 2, 3], [4]] == await drain(mailbox)
+        put_all(lane, [number] * (SHARE + 1))
+    assert [[0, 0, 1], [2, 2, 3], [0, 4, 4], [1, 1, 2], [3, 3, 4]] == await drain(mailbox)
 
 
 async def test_a_sender_alone_has_a_larger_share() -> None:
