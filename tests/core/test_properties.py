@@ -437,13 +437,18 @@ def but_for_ties(figures: core.Statistics) -> core.Statistics:
     return replace(figures, lagging=lagging)
 
 
-def by_receiver(effects: Iterable[core.Effect]) -> dict[int, list[core.Effect]]:
-    """What is to be done, in order, for each subscription, and for waiting callers (-1)."""
-    found: dict[int, list[core.Effect]] = {}
+def by_receiver(effects: Iterable[core.Effect]) -> dict[object, list[core.Effect]]:
+    """What is to be done, in order, for each subscription, and for callers that wait for the same.
+
+    Nothing is said of the order between one that waits for a reclaim and one for a freeze.
+    """
+    found: dict[object, list[core.Effect]] = {}
     for effect in effects:
         match effect:
-            case core.Complete() | core.AskAgain():
-                found.setdefault(-1, []).append(effect)
+            case core.Complete(_, answer):
+                found.setdefault(type(answer), []).append(effect)
+            case core.AskAgain():
+                found.setdefault(core.AskAgain, []).append(effect)
             case core.Deliver(subscriptions, message):
                 for number in subscriptions:
                     found.setdefault(number, []).append(core.Deliver((number,), message))
