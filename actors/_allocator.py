@@ -10,6 +10,7 @@ state goes back to what was committed last, and all of it is as if it had never 
 becomes of it is said in `Outage`.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
@@ -115,6 +116,10 @@ class AllocatorActor:
         self._decisions: list[Decision] = []
         """What the batch that is being decided came to so far."""
         self._outlets: dict[int, Outlet] = {}
+        self._telling = False
+        """Whether answers and messages of a batch are being given out."""
+        self._afterwards: list[Callable[[], object]] = []
+        """What to call when they are."""
         self._joining: deque[tuple[int, Outlet]] = deque()
         """Subscriptions whose `Begin` was not released yet, twice if one came back meanwhile."""
         self._waiting: dict[int, Envelope] = {}
@@ -248,6 +253,7 @@ class AllocatorActor:
         # `None` if nothing has to be kept and nobody looks: all of it has left then.
         self.batches += 1
         handle, core, noting = self._handle, self._core, self._noting
+        self._telling = not noting
         answers: Answers = []
         now = self._time = self._now()
         tick = Tick(now)
@@ -299,6 +305,7 @@ class AllocatorActor:
         effects = core.drain()
         if effects:
             self._carry_out(effects)
+        self._told()
         return None
 
     def _see_to_deadlines(self, now: float) -> None:
@@ -368,7 +375,25 @@ class AllocatorActor:
 
     # -- release ------------------------------------------------------------------------------
 
+    def afterwards(self, call: Callable[[], object]) -> None:
+        """Call something when all of the batch that is being told is; in a turn soon if none is.
+
+        On asyncio only. So what a batch came to leaves in one go, without a turn in between.
+        """
+        if self._telling:
+            self._afterwards.append(call)
+        else:
+            asyncio.get_running_loop().call_soon(call)
+
+    def _told(self) -> None:
+        self._telling = False
+        if self._afterwards:
+            calls, self._afterwards = self._afterwards, []
+            for call in calls:
+                call()
+
     def _release(self, batch: Batch) -> None:
+        self._telling = True
         for decision in batch.decisions:
             self._taps.see(decision)
         for reply, answer, envelope in batch.answers:
@@ -378,6 +403,7 @@ class AllocatorActor:
                 # Whoever asked gave up since it was decided.
                 self._undo(envelope.session, envelope.request, answer)
         self._carry_out(batch.effects)
+        self._told()
 
     def _carry_out(self, effects: list[Effect]) -> None:
         outlets = self._outlets
@@ -499,6 +525,7 @@ class AllocatorActor:
 
     def _close(self) -> None:
         # Closing the mailbox and failing who is in it is one step: nobody can slip in between.
+        self._telling = True
         left = [each.reply for each in (*self._outage.kept, *self._taken, *self.mailbox.close())]
         if self._stage is not None:
             left += [each for batch in self._stage.take_back() for each, _, _ in batch.answers]
@@ -516,6 +543,7 @@ class AllocatorActor:
             outlet.close(error)
         self._outlets.clear()
         self._joining.clear()
+        self._told()
 
 
 def _moved(core: Allocator, now: Callable[[], float]) -> Callable[[], float]:

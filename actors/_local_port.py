@@ -1,5 +1,6 @@
 """The port to an allocator in the same process: the only thing that knows its actor."""
 
+from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Final
 
@@ -164,6 +165,10 @@ class LocalPort:
     def join(self, opened: SessionOpened) -> "LocalPort":
         """Return a port with a lane of its own."""
         return LocalPort(self._actor, opened.session)
+
+    def afterwards(self, call: Callable[[], object]) -> None:
+        """Call something when all that a batch came to is told; see `AllocatorActor`."""
+        self._actor.afterwards(call)
 
     def beside(self) -> "LocalPort":
         """Return another port of the same session, with a lane of its own."""

@@ -14,11 +14,10 @@ from ioasid.core import Deliver, IoasidError, refusal_of
 from ioasid.service._frames import Answered
 from ioasid.service._memory import Asked
 from ioasid.service._outlet import Told
+from ioasid.service._transport import CHUNK
 
 __all__: list[str] = []
 
-CHUNK: Final = 1 << 16
-"""Bytes that are made at once for a transport."""
 FEW: Final = 1 << 10
 """So few are not looked through for what is stale; they are when they leave."""
 

@@ -243,7 +243,7 @@ class Peer:
                 self._transport.resume()
 
     def _may_go_on(self, frame: Any) -> bool:
-        if self._window.is_full or self._looking_up:
+        if self._window.is_full() or self._looking_up:
             return False
         if type(frame) is not Ask or not self._has.opening:
             return True

@@ -180,7 +180,7 @@ async def serving(
         async with create_task_group() as tasks:
             server = Server(driver, policy, limits or Limits(), tasks, gate)
             tasks.start_soon(server.watch_hellos, name="ioasid hellos")
-            async with listening(listener, server.new_peer):
+            async with listening(listener, server.new_peer, driver.afterwards):
                 try:
                     yield server
                 finally:

@@ -9,7 +9,7 @@ from typing import Any
 from anyio import get_cancelled_exc_class
 
 from ioasid.service._stream import Stream, accepting
-from ioasid.service._transport import NewReceiver, Receiver, Wire, Wires
+from ioasid.service._transport import NewReceiver, Receiver, Soon, Wire, Wires
 
 __all__: list[str] = []
 
@@ -30,26 +30,30 @@ async def connect(sock: socket.socket, receiver: Receiver, tasks: Any) -> None:
 
 
 def listening(
-    listener: socket.socket, new_receiver: NewReceiver
+    listener: socket.socket, new_receiver: NewReceiver, soon: Soon | None = None
 ) -> AbstractAsyncContextManager[None]:
     """Take connections from a listening socket, for the length of an `async with`.
 
-    Connections that are open when it ends are the receivers' to close.
+    Connections that are open when it ends are the receivers' to close. On asyncio what they have to
+    send leaves when `soon` calls, or in the next turn.
     """
     listener.setblocking(False)
     if on_asyncio():
-        return _Listening(listener, new_receiver)
+        return _Listening(listener, new_receiver, soon)
     return accepting(listener, new_receiver)
 
 
 class _Listening:
-    def __init__(self, listener: socket.socket, new_receiver: NewReceiver) -> None:
+    def __init__(
+        self, listener: socket.socket, new_receiver: NewReceiver, soon: Soon | None
+    ) -> None:
         self._listener = listener
+        self._soon = soon
         self._new_receiver = new_receiver
 
     async def __aenter__(self) -> None:
         loop = asyncio.get_running_loop()
-        wires = Wires()
+        wires = Wires(self._soon)
         # The file is not this server's: a service manager's socket outlives it.
         kept: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
         self._server = await loop.create_unix_server(

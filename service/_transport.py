@@ -19,6 +19,8 @@ HIGH_WATER: Final = 1 << 18
 """Bytes that may wait inside of a transport before no more is asked for."""
 READ: Final = 1 << 16
 """Bytes to read at once."""
+CHUNK: Final = 1 << 16
+"""Bytes that a receiver gives at once, or more; fewer are all that there are."""
 
 
 class Receiver(Protocol):
@@ -31,7 +33,7 @@ class Receiver(Protocol):
         """Take bytes as they come."""
 
     def data_to_send(self) -> bytes:
-        """Give some of the bytes that are to be sent; none if there is nothing more."""
+        """Give bytes that are to be sent; there may be more if it is at least a `CHUNK`."""
 
     def disconnected(self) -> None:
         """Learn that there is no connection any more; called once, last."""
@@ -59,6 +61,8 @@ class Transport(Protocol):
         """Return the descriptor of the socket."""
 
 
+Soon: TypeAlias = Callable[[Callable[[], object]], object]
+"""Calls something soon: in the next turn of the event loop at the latest."""
 NewReceiver: TypeAlias = Callable[[], Receiver]
 """Makes the receiver of one more connection."""
 
@@ -70,15 +74,15 @@ class Wires:
     from the system and go back with every read. One call for all that have something to send.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, soon: Soon | None = None) -> None:
         self.buffer: Final = memoryview(bytearray(READ))
-        self._loop = asyncio.get_running_loop()
+        self._soon: Final = soon or asyncio.get_running_loop().call_soon
         self._woken: list[Wire] = []
 
     def wake(self, wire: "Wire") -> None:
-        """Let a wire send in the next turn of the event loop."""
+        """Let a wire send soon, with all that comes until then."""
         if not self._woken:
-            self._loop.call_soon(self._send)
+            self._soon(self._send)
         self._woken.append(wire)
 
     def _send(self) -> None:
@@ -147,7 +151,7 @@ class Wire(asyncio.BufferedProtocol):
     # -- what its receiver calls --------------------------------------------------------------
 
     def wake(self) -> None:
-        """Send in the next turn of the event loop, with all that comes until then."""
+        """Send soon, with all that comes until then."""
         if not self._woken:
             self._woken = True
             self._wires.wake(self)
@@ -158,11 +162,12 @@ class Wire(asyncio.BufferedProtocol):
         transport = self._transport
         while self._writable and transport is not None and not transport.is_closing():
             data = self._receiver.data_to_send()
-            if not data:
+            if data:
+                transport.write(data)
+            if len(data) < CHUNK:
                 if self._closing:
                     transport.close()
                 break
-            transport.write(data)
 
     def pause(self) -> None:
         """Stop reading."""

@@ -33,9 +33,8 @@ class Window:
         self._ports: dict[LocalPort, None] = {}
         self._fences = 0
 
-    @property
     def is_full(self) -> bool:
-        """Whether nothing more is to be taken."""
+        """Tell whether nothing more is to be taken."""
         return self.in_flight >= self._most or self._fences > 0
 
     def tell(self, port: LocalPort, request: Request) -> None:

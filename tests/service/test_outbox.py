@@ -7,8 +7,9 @@ from msgspec import Struct
 from ioasid.core import Alloc, Allocated, Deliver, Done, End, Event, EventKind, UnknownSet
 from ioasid.service import Answered
 from ioasid.service._memory import Asked, Memory
-from ioasid.service._outbox import CHUNK, FEW, Outbox
+from ioasid.service._outbox import FEW, Outbox
 from ioasid.service._outlet import Outlet
+from ioasid.service._transport import CHUNK
 from tests.service.test_memory import Connection
 from tests.service.test_outlet import Queueing
 

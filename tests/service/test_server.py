@@ -1,5 +1,6 @@
 """The server: who may connect, how many, how long without a word, and how it ends."""
 
+import asyncio
 import os
 import socket
 from contextlib import ExitStack, suppress
@@ -7,12 +8,23 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import SocketAttribute
 from anyio.lowlevel import checkpoint
 from anyio.to_thread import run_sync
 from msgspec.msgpack import decode
 
-from ioasid.core import EventKind, Refused
-from ioasid.service import Limits, PermissionDenied, Policy, Role, Rule, Welcome, connect_allocator
+from ioasid.actors import Decision
+from ioasid.core import AllocSet, EventKind, OpenSession, Refused
+from ioasid.service import (
+    Ask,
+    Limits,
+    PermissionDenied,
+    Policy,
+    Role,
+    Rule,
+    Welcome,
+    connect_allocator,
+)
 from tests.service.services import UID, a_client, a_raw_client, a_service
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +73,29 @@ async def test_more_connections_than_there_may_be(limits: Limits) -> None:
             await checkpoint()
         async with a_raw_client(service.path) as client:
             assert isinstance(await client.hello(), Welcome)
+
+
+async def test_what_a_batch_came_to_leaves_with_it(anyio_backend_name: str) -> None:
+    """An answer is sent when its batch is told, without a turn of the event loop in between."""
+    if anyio_backend_name == "trio":
+        pytest.skip("a task of its own sends on trio")
+    found: list[bytes] = []
+
+    def look() -> None:
+        with suppress(BlockingIOError):
+            found.append(sock.recv(100, socket.MSG_PEEK))
+
+    def tap(decision: Decision) -> None:
+        if isinstance(decision.request, AllocSet):
+            asyncio.get_running_loop().call_soon(look)
+
+    async with a_service(taps=[tap]) as service, a_raw_client(service.path) as client:
+        await client.hello()
+        session = (await client.ask(Ask(OpenSession("vm"), 1))).session
+        sock = client.stream.extra(SocketAttribute.raw_socket)
+        with socket.socket(fileno=os.dup(sock.fileno())) as sock:
+            await client.ask(Ask(AllocSet("vm-1", 8), 2, session))
+    assert [True] == [len(each) > 0 for each in found]
 
 
 async def test_who_says_nothing_is_cut_off() -> None:

@@ -17,7 +17,7 @@ async def test_what_is_answered_is_counted_by_its_answers() -> None:
     full = []
     for change in (0, 1, 1, -1):
         window.in_flight += change
-        full.append(window.is_full)
+        full.append(window.is_full())
     assert [False, False, True, False] == full
 
 
@@ -26,11 +26,11 @@ async def test_what_is_told_is_taken_as_it_is_decided() -> None:
     opened: list[bool] = []
     async with open_driver() as driver:
         ports: list[LocalPort] = [driver, *(_port_of(driver) for _ in range(2))]
-        window = Window(5, lambda: opened.append(window.is_full))
+        window = Window(5, lambda: opened.append(window.is_full()))
         for count in range(1, 13):
             window.tell(ports[count % 3], Acknowledge(()))
-            assert (count % 5 == 0) is window.is_full
-            if window.is_full:
+            assert (count % 5 == 0) is window.is_full()
+            if window.is_full():
                 assert count // 5 - 1 == len(opened)
                 await settle()
                 assert [False] * (count // 5) == opened
@@ -40,12 +40,12 @@ async def test_acknowledgements_count_by_message() -> None:
     """One frame that says as much as many is as many, and what says nothing is one."""
     opened: list[bool] = []
     async with open_driver() as driver:
-        window = Window(5, lambda: opened.append(window.is_full))
+        window = Window(5, lambda: opened.append(window.is_full()))
         full = []
         for count in (4, 0, 7, 3):
             window.tell(driver, Acknowledge(tuple((1, each) for each in range(count))))
-            full.append(window.is_full)
-            if window.is_full:
+            full.append(window.is_full())
+            if window.is_full():
                 await settle()
         assert ([False, True, True, False], [False, False]) == (full, opened)
 
@@ -62,4 +62,4 @@ async def test_an_allocator_that_is_gone_lets_everything_pass() -> None:
     window = Window(2, lambda: opened.append(True))
     for _ in range(4):
         window.tell(driver, Acknowledge(()))
-    assert ([True, True], False) == (opened, window.is_full)
+    assert ([True, True], False) == (opened, window.is_full())
