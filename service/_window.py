@@ -12,6 +12,11 @@ __all__: list[str] = []
 FENCE: Final = FindSid(0)
 """A request that changes nothing; it is answered when all that was told before it is decided."""
 
+PART: Final = 128
+"""Messages that one request acknowledges: to decide all that a frame has room for at once would
+hold up everybody. Each counts for itself, so how they are divided makes no difference.
+"""
+
 
 class Window:
     """What is under way: requests whose answers have not left, and what is told without an answer.
@@ -39,7 +44,12 @@ class Window:
 
     def tell(self, port: LocalPort, request: Request) -> None:
         """Pass on what nobody is answered."""
-        port.tell(request)
+        if type(request) is Acknowledge and len(request.messages) > PART:
+            messages = request.messages
+            for begin in range(0, len(messages), PART):
+                port.tell(Acknowledge(messages[begin : begin + PART]))
+        else:
+            port.tell(request)
         self._ports[port] = None
         self._told += max(1, len(request.messages)) if type(request) is Acknowledge else 1
         if self._told < self._most:

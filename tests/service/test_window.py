@@ -1,11 +1,13 @@
 """The window: what is under way on one connection, counted by answers or not."""
 
+from itertools import chain
+
 import pytest
 
 from ioasid.actors._local_port import LocalPort
 from ioasid.actors._open import open_driver
-from ioasid.core import Acknowledge
-from ioasid.service._window import Window
+from ioasid.core import Acknowledge, Request, TakeStatistics
+from ioasid.service._window import PART, Window
 from tests.actors.hosts import settle
 
 pytestmark = pytest.mark.anyio
@@ -48,6 +50,21 @@ async def test_acknowledgements_count_by_message() -> None:
             if window.is_full():
                 await settle()
         assert ([False, True, True, False], [False, False]) == (full, opened)
+
+
+async def test_a_frame_that_acknowledges_much_is_decided_in_parts() -> None:
+    """Others have their turn in between, and each message is acknowledged once, in order."""
+    messages = tuple((1, each) for each in range(100 * PART + 1))
+    decided: list[Request] = []
+    async with open_driver(taps=[lambda each: decided.append(each.request)]) as driver:
+        Window(10, bool).tell(driver, Acknowledge(messages))
+        await driver.beside().send(TakeStatistics())
+        before = len(decided)
+        await settle()
+    told = [each.messages for each in decided if isinstance(each, Acknowledge)]
+    assert {1, PART} == {len(each) for each in told}
+    assert messages == tuple(chain.from_iterable(told))
+    assert before < 100
 
 
 def _port_of(driver: LocalPort) -> LocalPort:
