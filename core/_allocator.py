@@ -23,6 +23,7 @@ from ioasid.core._answers import (
     LaggingSubscriber,
     SessionOpened,
     Statistics,
+    Waiting,
 )
 from ioasid.core._capture import capture
 from ioasid.core._changes import ChangeLog, Changes
@@ -303,10 +304,10 @@ class Allocator:
 
     def _import_set(self, holder: Holder, request: ImportSet) -> Answer:
         # As long as it is checked it is none that was carried out.
-        waits = self._moves.check_import(request)
-        if waits is not None:
-            return waits
-        outcome = self._moves.import_set(holder, request)
+        found = self._moves.check_import(request)
+        if isinstance(found, Waiting):
+            return found
+        outcome = self._moves.import_set(holder, request, found)
         self._tables.index += 1
         return self._settled(outcome)
 

@@ -7,6 +7,7 @@ from typing import assert_never
 from ioasid.core._generations import pack
 from ioasid.core._groups import Group
 from ioasid.core._holders import Holder
+from ioasid.core._imports import all_ranges
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._snapshot import (
     VERSION,
@@ -106,8 +107,10 @@ def _take_work(item: Work) -> SnapshotWork:
             return SnapshotRelisting(subscription.number, sid, ioasid)
         case Turning(owner, begins, ioasid):
             return SnapshotTurning(owner.sid, begins, ioasid)
-        case Importing(owner, export, ranges, generation):
-            return SnapshotImporting(owner.sid, export, ranges, generation, item.done)
+        case Importing(owner, export):
+            return SnapshotImporting(
+                owner.sid, export, all_ranges(item), item.generation, item.done
+            )
         case _:
             assert_never(item)
 

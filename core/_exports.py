@@ -40,13 +40,12 @@ def check_export(value: Any) -> int:
 
     `InvalidArgument` names "export".
     """
-    for _ in checking(value):
-        pass
-    return sum(each.last - each.first + 1 for each in value.ranges)
+    # It only grows.
+    return max(checking(value), default=0)
 
 
-def checking(value: Any) -> Iterator[None]:
-    """Check the same, and stop for a moment with each range and ID."""
+def checking(value: Any) -> Iterator[int]:
+    """Check the same, and yield how many IDs were found with each range and named ID."""
     if type(value) is not SetExport:
         _check.refuse("export", value, "a SetExport")
     quota = _check.count(value.quota, "export")
@@ -59,10 +58,11 @@ def checking(value: Any) -> Iterator[None]:
     count = 0
     for first, last in _check.each_range(value.ranges, "export"):
         count += last - first + 1
-        yield
+        yield count
     if count > quota:
         _check.refuse("export", count, f"as many IDs as the quota of {quota} at most")
-    yield from _checking_ioasids(value.ioasids, value.ranges)
+    for _ in _checking_ioasids(value.ioasids, value.ranges):
+        yield count
 
 
 def _checking_ioasids(found: Any, ranges: tuple[IoasidRange, ...]) -> Iterator[None]:

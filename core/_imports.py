@@ -5,13 +5,14 @@ not come are withheld for it. Until the last of them is there it is INCOMING, so
 """
 
 from bisect import bisect_left
+from itertools import starmap
 
 from ioasid.core._answers import Answer, Imported, Waiting
 from ioasid.core._effects import Complete
 from ioasid.core._exports import SetExport
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._notifier import Notifier
-from ioasid.core._space import words
+from ioasid.core._space import SHIFT, lowest_ones, ones, ranges_of, runs
 from ioasid.core._tables import Tables
 from ioasid.core._terms import ALLOC, IoasidRange
 from ioasid.core._work import Importing
@@ -23,22 +24,25 @@ def begin(
     tables: Tables,
     owner: IoasidSet,
     export: SetExport,
-    ranges: tuple[IoasidRange, ...],
+    chosen: list[tuple[int, int]],
     generation: int,
 ) -> Importing:
-    """Begin to make a set of an export, of numbers that are free."""
-    count = sum(each.last - each.first + 1 for each in ranges)
-    item = Importing(owner, export, ranges, generation, count)
-    for each in ranges:
-        tables.space.withhold(each.first, each.last)
+    """Begin to make a set of an export, of numbers that are free, as `words` has them."""
+    count = sum(gained.bit_count() for _, gained in chosen)
+    item = Importing(owner, export, chosen[::-1], generation, count)
+    for number, gained in chosen:
+        tables.space.withhold_word(number, gained)
     tables.imports[owner.sid] = item
     return item
 
 
 def go_on_from(item: Importing, done: int) -> None:
     """Let the first IDs of a set be there, as they were in another process."""
-    item.done, item.fresh = done, False
-    item.target = _place(item.ranges, done)
+    item.fresh = False
+    while item.done < done:
+        number, gained = _next(item, done - item.done)
+        item.done += gained.bit_count()
+        _append(item.ranges, runs(gained, number << SHIFT))
     item.source = _place(item.export.ranges, done)
     if item.finished:
         item.named = len(item.export.ioasids)
@@ -48,13 +52,11 @@ def go_on_from(item: Importing, done: int) -> None:
         item.named = bisect_left(item.export.ioasids, following, key=lambda each: each.ioasid)
 
 
-def still_withheld(item: Importing) -> list[tuple[int, int]]:
-    """Return the numbers of the IDs of a set that are to come, as ranges."""
-    which, past = item.target
-    left = [(each.first, each.last) for each in item.ranges[which:]]
-    if past:
-        left[0] = (left[0][0] + past, left[0][1])
-    return left
+def all_ranges(item: Importing) -> tuple[IoasidRange, ...]:
+    """Return all IDs of a set, those that are to come as well."""
+    ranges = [*item.ranges]
+    _append(ranges, ranges_of((number << SHIFT, left) for number, left in item.left[::-1]))
+    return tuple(ranges)
 
 
 def import_some(tables: Tables, notifier: Notifier, item: Importing, left: int) -> int:
@@ -69,14 +71,11 @@ def import_some(tables: Tables, notifier: Notifier, item: Importing, left: int) 
     if item.fresh and item.count <= left:
         count = item.count
     item.fresh = False
-    while count and not item.finished:
-        which, past = item.target
-        first = item.ranges[which].first + past
-        last = min(item.ranges[which].last, first + count - 1)
-        _make(tables, notifier, item, first, last)
-        made = last - first + 1
+    while count:
+        number, gained = _next(item, count)
+        _make(tables, notifier, item, number, gained)
+        made = gained.bit_count()
         item.done += made
-        item.target = (which + 1, 0) if last == item.ranges[which].last else (which, past + made)
         count -= made
         left -= made * cost
     if item.finished:
@@ -84,16 +83,36 @@ def import_some(tables: Tables, notifier: Notifier, item: Importing, left: int) 
     return left
 
 
-def _make(tables: Tables, notifier: Notifier, item: Importing, first: int, last: int) -> None:
+def _next(item: Importing, count: int) -> tuple[int, int]:
+    # At most so many of the IDs to come, of one word, which are not to come any more.
+    number, left = item.left.pop()
+    gained = lowest_ones(left, count)
+    if gained != left:
+        item.left.append((number, left ^ gained))
+    return number, gained
+
+
+def _append(ranges: list[IoasidRange], found: list[tuple[int, int]]) -> None:
+    # The first of those found may go on where the last one that is there ends.
+    if ranges and found and ranges[-1].last == found[0][0] - 1:
+        found[0] = (ranges.pop().first, found[0][1])
+    ranges += starmap(IoasidRange, found)
+
+
+def _make(tables: Tables, notifier: Notifier, item: Importing, number: int, gained: int) -> None:
     owner, generation = item.owner, item.generation
-    tables.space.readmit(first, last)
-    for number, gained in words([(first, last)]):
-        tables.space.take_word(number, gained, owner, generation)
+    tables.space.readmit_word(number, gained)
+    tables.space.take_word(number, gained, owner, generation)
+    base = number << SHIFT
+    found = runs(gained, base)
     if tables.changes is not None:
-        tables.changes.take(owner.sid, first, last)
+        for first, last in found:
+            tables.changes.take(owner.sid, first, last)
+    _append(item.ranges, found)
     sources, named = item.export.ranges, item.export.ioasids
     which, past = item.source
-    for ioasid in range(first, last + 1):
+    for position in ones(gained):
+        ioasid = base + position
         data = None
         source = sources[which].first + past
         if item.named < len(named) and named[item.named].ioasid == source:
@@ -131,11 +150,9 @@ def cut_short(tables: Tables, owner: IoasidSet) -> None:
     item = tables.imports.pop(owner.sid, None)
     if item is None:
         return
-    for first, last in still_withheld(item):
-        tables.space.readmit(first, last)
-    which, past = item.target
-    some = (IoasidRange(item.ranges[which].first, item.ranges[which].first + past - 1),)
-    item.ranges = item.ranges[:which] + (some if past else ())
+    for number, lost in item.left:
+        tables.space.readmit_word(number, lost)
+    item.left.clear()
     item.count = item.done
     if item in tables.work:
         tables.work.remove(item)
@@ -143,7 +160,7 @@ def cut_short(tables: Tables, owner: IoasidSet) -> None:
 
 
 def _answer_of(item: Importing) -> Imported:
-    return Imported(item.owner.sid, item.ranges, item.generation)
+    return Imported(item.owner.sid, tuple(item.ranges), item.generation)
 
 
 def _place(ranges: tuple[IoasidRange, ...], done: int) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """The requests about IOASIDs: allocation, references, data, spids."""
 
+from itertools import starmap
+
 from ioasid.core import _check
 from ioasid.core._answers import Allocated, AllocatedMany, Answer, FoundSid, IoasidRecord
 from ioasid.core._errors import (
@@ -34,7 +36,7 @@ from ioasid.core._requests import (
     Notify,
     Put,
 )
-from ioasid.core._space import MASK, words
+from ioasid.core._space import MASK, SHIFT, ranges_of
 from ioasid.core._terms import (
     ALLOC,
     BIND,
@@ -95,18 +97,19 @@ class IoasidHandlers(Handlers):
         owner = self._usable_set(request.sid)
         if count > owner.quota - owner.allocated:
             raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, count)
-        ranges = tables.space.next_ranges(count, low, high)
-        if ranges is None:
+        chosen = tables.space.next_words(count, low, high)
+        if chosen is None:
             raise RangeFull(low, high, count)
         tables.generation += 1
         generation = tables.generation
-        for number, gained in words(ranges):
+        for number, gained in chosen:
             tables.space.take_word(number, gained, owner, generation)
+        ranges = ranges_of((number << SHIFT, gained) for number, gained in chosen)
         if tables.changes is not None:
             for first, last in ranges:
                 tables.changes.take(owner.sid, first, last)
-        self._notifier.tell_all_of(owner, ranges, generation)
-        return AllocatedMany(tuple(IoasidRange(*each) for each in ranges), generation)
+        self._notifier.tell_all_of(owner, chosen, generation)
+        return AllocatedMany(tuple(starmap(IoasidRange, ranges)), generation)
 
     def free(self, holder: Holder, request: Free) -> Outcome:
         """Drop the reference that the set has of its ID."""

@@ -69,10 +69,11 @@ def export_some(tables: Tables) -> None:
             return
 
 
-def check(tables: Tables, given: Any) -> Checking | None:
-    """Check an export, or return what does if that takes long. Raises `InvalidArgument`.
+def check(tables: Tables, given: Any) -> Checking | int:
+    """Return how many IDs an export has, or what checks it if that takes long.
 
-    Whoever waits for that asks again afterwards, and there is nothing left to check.
+    Raises `InvalidArgument`. Whoever waits for that asks again afterwards, and there is nothing
+    left to check.
     """
     if (
         type(given) is not SetExport
@@ -80,14 +81,13 @@ def check(tables: Tables, given: Any) -> Checking | None:
         or type(given.ioasids) is not tuple
         or len(given.ranges) + len(given.ioasids) <= tables.part
     ):
-        check_export(given)
-        return None
-    for place, (known, error) in enumerate(tables.checked):
+        return check_export(given)
+    for place, (known, found) in enumerate(tables.checked):
         if known is given or known == given:
             del tables.checked[place]
-            if error is not None:
-                raise error
-            return None
+            if isinstance(found, IoasidError):
+                raise found
+            return found
     for item in tables.checks:
         if item.export is given:
             return item
@@ -103,15 +103,18 @@ def check_some(tables: Tables) -> None:
     more = bool(item.tickets)
     try:
         for _ in range(tables.part if more else 0):
-            if next(item.steps, EVERYTHING) == EVERYTHING:
+            count = next(item.steps, None)
+            if count is None:
                 more = False
                 break
+            item.count = count
     except IoasidError as raised:
         more, error = False, raised.with_traceback(None)
     if not more:
         del tables.checks[0]
         if item.tickets:
-            tables.checked = [(item.export, error), *tables.checked[: KNOWN - 1]]
+            found = item.count if error is None else error
+            tables.checked = [(item.export, found), *tables.checked[: KNOWN - 1]]
             tables.outbox += map(AskAgain, item.tickets)
 
 

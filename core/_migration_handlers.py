@@ -37,7 +37,6 @@ from ioasid.core._terms import (
     SET_FREE_PENDING,
     UNBIND,
     EventKind,
-    IoasidRange,
     SetState,
 )
 from ioasid.core._work import Exporting, Turning
@@ -129,16 +128,19 @@ class MigrationHandlers(Handlers):
 
     # -- the target ---------------------------------------------------------------------------
 
-    def check_import(self, request: ImportSet) -> Answer | None:
-        """Check what is to be imported; `Waiting` if that takes long, and is to be asked again."""
+    def check_import(self, request: ImportSet) -> Waiting | int:
+        """Check what is to be imported, and return how many IDs that is.
+
+        `Waiting` if that takes long, and is to be asked again.
+        """
         item = check(self._tables, request.export)
-        if item is None:
-            return None
+        if isinstance(item, int):
+            return item
         item.tickets.append(self._tables.new_ticket())
         return Waiting(item.tickets[-1])
 
-    def import_set(self, _: Holder, request: ImportSet) -> Outcome:
-        """Make a set of what was exported, with IDs of this host, all or none."""
+    def import_set(self, _: Holder, request: ImportSet, count: int) -> Outcome:
+        """Make a set of what was exported, with as many IDs of this host, all or none."""
         tables, given = self._tables, request.export
         last = tables.capacity - 1
         low, high = self._range(request.min, last if request.max is None else request.max)
@@ -146,16 +148,14 @@ class MigrationHandlers(Handlers):
         if given.token is not None and given.token in tables.tokens:
             raise TokenInUse(given.token, tables.tokens[given.token])
         affordable(tables, group, given.quota)
-        count = sum(each.last - each.first + 1 for each in given.ranges)
-        ranges = tables.space.next_ranges(count, low, high) if count else []
-        if ranges is None:
+        chosen = tables.space.next_words(count, low, high) if count else []
+        if chosen is None:
             raise RangeFull(low, high, count)
         owner = add_set(
             tables, given.token, given.token_type, given.quota, group, state=SetState.INCOMING
         )
         generation = tables.generation = tables.generation + bool(count)
-        here = tuple(IoasidRange(*each) for each in ranges)
-        item = begin(tables, owner, given, here, generation)
+        item = begin(tables, owner, given, chosen, generation)
         tables.begun.append(item)
         return partial(imported, tables, item)
 

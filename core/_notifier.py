@@ -30,6 +30,7 @@ from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._resyncs import call_off, relist
 from ioasid.core._routes import DEVICE_TIER, LAST_TIER, NO_TIER, NOBODY, Route
+from ioasid.core._space import SHIFT, lowest_one
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Fold, Subscription
 from ioasid.core._tables import Tables
@@ -194,21 +195,23 @@ class Notifier:
                 self._offer(tier, event, None)
 
     def tell_all_of(
-        self, owner: IoasidSet, ranges: Iterable[tuple[int, int]], generation: int
+        self, owner: IoasidSet, chosen: Iterable[tuple[int, int]], generation: int
     ) -> None:
-        """Emit the ALLOC of many plain IDs, as `tell_all` does for each."""
+        """Emit the ALLOC of many plain IDs, which come as `words` has them, lowest first."""
         tables = self._tables
         route = self.route(owner, ALLOC)
         told = [each for tier in route.tiers for each in tier.values()]
-        for first, last in ranges:
+        for number, gained in chosen:
+            base = number << SHIFT
             if tables.relistings:
-                relist(tables, owner, first, last)
-            for ioasid in range(first, last + 1):
-                if all(each.folded_since is not None for each in told):
-                    # For whoever lags there is nothing to note of one more.
-                    tables.seq += last - ioasid + 1
-                    break
-                self.tell_all(owner, ALLOC, ioasid, generation, None, None)
+                relist(tables, owner, base + lowest_one(gained), base + gained.bit_length() - 1)
+            left = gained
+            while left and any(each.folded_since is None for each in told):
+                position = lowest_one(left)
+                self.tell_all(owner, ALLOC, base + position, generation, None, None)
+                left ^= 1 << position
+            # For whoever lags there is nothing to note of one more.
+            tables.seq += left.bit_count()
 
     def stage(
         self, record: Record, kind: EventKind, spid: int | None, publisher: str | None

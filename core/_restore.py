@@ -17,7 +17,7 @@ from ioasid.core._freezes import find_running
 from ioasid.core._generations import unpack
 from ioasid.core._groups import Group
 from ioasid.core._holders import Crowd, Holder, joined
-from ioasid.core._imports import go_on_from, still_withheld
+from ioasid.core._imports import go_on_from
 from ioasid.core._ioasid_records import Record
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._notifier import Notifier
@@ -216,14 +216,12 @@ class _Restorer:
         ranges = _check.ranges(given.ranges)
         require(count == sum(last - first + 1 for first, last in ranges), "IDs made of nothing")
         require(ranges[-1][1] < tables.capacity, _BEYOND)
-        item = Importing(owner, given.export, given.ranges, given.generation, count)
+        item = Importing(owner, given.export, [*words(ranges)][::-1], given.generation, count)
         go_on_from(item, given.done)
-        withheld = still_withheld(item)
-        coming = sum(last - first + 1 for first, last in withheld)
-        require(owner.allocated + coming <= owner.quota, "more IDs than quota")
-        for first, last in withheld:
-            require(tables.space.lowest_taken(first, last) is None, "an ID twice")
-            tables.space.withhold(first, last)
+        require(owner.allocated + count - item.done <= owner.quota, "more IDs than quota")
+        for number, gained in item.left:
+            require(not tables.space.used(number) & gained, "an ID twice")
+            tables.space.withhold_word(number, gained)
         spids = {each.spid for each in given.export.ioasids[item.named :]}
         require(not spids & owner.spids.keys(), "a spid twice")
         tables.imports[given.sid] = item

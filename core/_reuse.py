@@ -2,7 +2,7 @@
 
 from attrs import define
 
-from ioasid.core._space import IdSpace, OwnerT
+from ioasid.core._space import SHIFT, IdSpace, OwnerT
 
 __all__: list[str] = []
 
@@ -32,21 +32,24 @@ class CyclicSpace(IdSpace[OwnerT]):
         self.position = ioasid + 1
         return ioasid
 
-    def next_ranges(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
-        """Return the `count` next free IDs in [low, high] as ranges, or `None` if too few.
+    def next_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
+        """Return the `count` next free IDs in [low, high], or `None` if there are too few.
 
-        The ranges are ascending, wherever it began. Whoever gets some takes them.
+        They come ascending, wherever it began. Whoever gets some takes them.
         """
         start = self.position
         if not low <= start <= high:
             start = low
-        ranges, missing = self.some_ranges(count, start, high)
+        found, missing = self.some_words(count, start, high)
         below: list[tuple[int, int]] = []
         if missing and low < start:
-            below, missing = self.some_ranges(missing, low, start - 1)
+            below, missing = self.some_words(missing, low, start - 1)
         if missing:
             return None
-        self.position = (below or ranges)[-1][1] + 1
-        if below and ranges and below[-1][1] == ranges[0][0] - 1:
-            ranges[0] = (below.pop()[0], ranges[0][1])
-        return below + ranges
+        number, last = (below or found)[-1]
+        self.position = (number << SHIFT) + last.bit_length()
+        if below and found and below[-1][0] == found[0][0]:
+            # Where it began, in the middle of a word.
+            found[0] = (number, last | found[0][1])
+            below.pop()
+        return below + found

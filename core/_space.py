@@ -8,8 +8,8 @@ not with the capacity. IDs that are withheld are marked as taken and have no own
 of them there is only the mark that it is full.
 """
 
-import re
 from array import array
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import compress
 from typing import Final, Generic, TypeVar
@@ -22,8 +22,10 @@ WORD_BITS: Final = 1024
 SHIFT: Final = 10
 MASK: Final = WORD_BITS - 1
 FULL: Final = (1 << WORD_BITS) - 1
-_ONES: Final = re.compile("1+")
 _DIGITS: Final = bytes.maketrans(b"01", b"\x00\x01")
+_POSITIONS: Final = tuple(range(WORD_BITS))
+_MANY: Final = 48
+"""As many bits of a word are found for less by reading off its digits than one after the other."""
 
 
 WORD_COST: Final = 32
@@ -41,26 +43,40 @@ def lowest_one(word: int) -> int:
 
 
 def ones(word: int) -> Iterator[int]:
-    """Yield the positions of the bits that are 1, ascending."""
+    """Return the positions of the bits of a word that are 1, ascending."""
+    if word.bit_count() < _MANY:
+        return _one_by_one(word)
+    return compress(_POSITIONS, _selectors(word))
+
+
+def _one_by_one(word: int) -> Iterator[int]:
     while word:
         bit = word & -word
         yield bit.bit_length() - 1
         word ^= bit
 
 
-def runs(word: int, base: int = 0) -> list[tuple[int, int]]:
-    """Return the runs of 1 bits, ascending, as (first, last) position, counted from `base`.
+def lowest_ones(word: int, count: int) -> int:
+    """Return the lowest `count` of the bits that are 1, or all of them if they are fewer."""
+    if word.bit_count() <= count:
+        return word
 
-    Read off the digits: where runs are many, shifting the word along costs five times that.
-    """
+    def below(width: int) -> int:
+        return (word & ((1 << width) - 1)).bit_count()
+
+    width = bisect_left(range(word.bit_length()), count, key=below)
+    return word & ((1 << width) - 1)
+
+
+def runs(word: int, base: int = 0) -> list[tuple[int, int]]:
+    """Return the runs of 1 bits, ascending, as (first, last) position, counted from `base`."""
     low = lowest_one(word)
     digits = word >> low
     if digits and not digits & (digits + 1):
         # A single run, as most are, needs no looking for.
         return [(base + low, base + low + digits.bit_length() - 1)]
-    found = map(re.Match.span, _ONES.finditer(f"{digits:b}"[::-1]))
-    first, last = base + low, base + low - 1
-    return [(first + start, last + end) for start, end in found]
+    edges = zip(ones(word & ~(word << 1)), ones(word & ~(word >> 1)), strict=True)
+    return [(base + first, base + last) for first, last in edges]
 
 
 def ranges_of(chosen: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -148,6 +164,8 @@ WITHHELD: Final = 2**32 - 1
 """Who owns an ID that is withheld: no slot, for there are fewer sets than IDs."""
 _NO_OWNERS: Final = array("I", bytes(4)) * WORD_BITS
 """What a new word begins with; a copy costs a fourth of making it anew."""
+_SHORT: Final = 8
+"""In runs of fewer than so many on average, to put them one by one costs less than run by run."""
 _SAME: Final = array("I")
 """The generations of a word whose IDs are all of one."""
 
@@ -171,12 +189,9 @@ class Word:
         """Give IDs, a bit each, to an owner, in a life of this generation."""
         if self.generations or generation != self.base:
             self.make_room(generation, generation)
-        offsets = array(self.generations.typecode, [generation - self.base])
-        for first, last in runs(gained):
-            count = last - first + 1
-            self.owners[first : last + 1] = array("I", [slot]) * count
-            if self.generations:
-                self.generations[first : last + 1] = offsets * count
+        _put(self.owners, gained, slot)
+        if self.generations:
+            _put(self.generations, gained, generation - self.base)
 
     def make_room(self, lowest: int, highest: int) -> None:
         """See to it that there is a place by position for generations in this range."""
@@ -188,6 +203,17 @@ class Word:
             self.generations = array("Q", [each + less for each in self.generations])
         if highest - self.base >> 32 and self.generations.typecode == "I":
             self.generations = array("Q", self.generations)
+
+
+def _put(values: "array[int]", places: int, value: int) -> None:
+    # A value at many places, a bit each.
+    short = (places & ~(places << 1)).bit_count() * _SHORT > places.bit_count()
+    if short:
+        for place in ones(places):
+            values[place] = value
+        return
+    for first, last in runs(places):
+        values[first : last + 1] = array(values.typecode, [value]) * (last - first + 1)
 
 
 @define(eq=False)
@@ -372,9 +398,12 @@ class IdSpace(Generic[OwnerT]):
     take = take_lowest
     """Gives an ID of a range to an owner, by the order of reuse: here the lowest."""
 
-    def next_ranges(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
-        """Return `count` free IDs in [low, high] as ranges, by the order of reuse."""
-        return self.lowest_ranges(count, low, high)
+    def next_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
+        """Return `count` free IDs in [low, high], by the order of reuse, or `None` if too few.
+
+        They come ascending, as `words` has them.
+        """
+        return self.lowest_words(count, low, high)
 
     def release(self, owner: OwnerT, lowest: int, released: int, count: int = 1) -> None:
         """Take `count` IDs of one word back: the bits in `released`, `lowest` the first ID."""
@@ -397,29 +426,25 @@ class IdSpace(Generic[OwnerT]):
         owner.allocated -= count
         self.live -= count
 
-    def lowest_ranges(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
-        """Return the `count` lowest free IDs in [low, high] as ranges, or `None` if too few."""
-        ranges, missing = self.some_ranges(count, low, high)
-        return None if missing else ranges
+    def lowest_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
+        """Return the `count` lowest free IDs in [low, high], or `None` if there are too few."""
+        found, missing = self.some_words(count, low, high)
+        return None if missing else found
 
-    def some_ranges(self, count: int, low: int, high: int) -> tuple[list[tuple[int, int]], int]:
+    def some_words(self, count: int, low: int, high: int) -> tuple[list[tuple[int, int]], int]:
         """Return the lowest free IDs in [low, high], at most `count`, and how many are missing."""
-        ranges: list[tuple[int, int]] = []
+        found: list[tuple[int, int]] = []
         while count:
             start = self.lowest_free(low, high)
             if start is None:
                 break
             number = start >> SHIFT
-            above = self.used(number) >> (start & MASK)
-            free = lowest_one(above) if above else WORD_BITS - (start & MASK)
-            length = min(free, count, high - start + 1)
-            if ranges and ranges[-1][1] == start - 1:
-                ranges[-1] = (ranges[-1][0], start + length - 1)
-            else:
-                ranges.append((start, start + length - 1))
-            count -= length
-            low = start + length
-        return ranges, count
+            end = min(high, start | MASK)
+            free = lowest_ones(bits(start & MASK, end & MASK) & ~self.used(number), count)
+            found.append((number, free))
+            count -= free.bit_count()
+            low = end + 1
+        return found, count
 
     def take_word(self, number: int, gained: int, owner: OwnerT, generation: int) -> None:
         """Give the free IDs of a word whose bits are 1 in `gained` to an owner.
@@ -478,30 +503,28 @@ class IdSpace(Generic[OwnerT]):
         """Let nobody have the IDs from `first` to `last`, which are free."""
         edges, whole = _parts(first, last)
         for number, gained in edges:
+            self.withhold_word(number, gained)
+        for block, full in words(whole):
+            self._mark_full_block(block, full)
+
+    def withhold_word(self, number: int, gained: int) -> None:
+        """Let nobody have the free IDs of a word whose bits are 1 in `gained`."""
+        if gained != FULL:
             word = self._words.get(number)
             if word is None:
                 word = self._words[number] = self._spare or Word()
                 self._spare = None
-            word.used |= gained
             word.give(gained, WITHHELD, word.base)
-            if word.used == FULL:
-                self._mark_full(number)
-        for block, full in words(whole):
-            self._mark_full_block(block, full)
+            word.used |= gained
+            if word.used != FULL:
+                return
+        self._mark_full(number)
 
     def readmit(self, first: int, last: int) -> None:
         """Let the IDs from `first` to `last` be had again, which are withheld."""
         edges, whole = _parts(first, last)
         for number, lost in edges:
-            word = self._words.get(number)
-            if word is None:
-                word = self._words[number] = Word(FULL)
-                word.give(FULL, WITHHELD, 0)
-            if word.used == FULL:
-                self._unmark_full(number)
-            word.used ^= lost
-            if not word.used:
-                self._spare = self._words.pop(number)
+            self.readmit_word(number, lost)
         for low, high in whole:
             numbers: Iterable[int] = range(low, high + 1)
             if high - low > len(self._words):
@@ -512,8 +535,20 @@ class IdSpace(Generic[OwnerT]):
         for block, full in words(whole):
             self._full_words[block] ^= full
             self._full_blocks &= ~(1 << block)
-        if first < self._run_end:
-            self._run_end = first
+        self._run_end = min(self._run_end, first)
+
+    def readmit_word(self, number: int, lost: int) -> None:
+        """Let the IDs of a word whose bits are 1 in `lost` be had again, which are withheld."""
+        word = self._words.get(number)
+        if word is None:
+            word = self._words[number] = Word(FULL)
+            word.give(FULL, WITHHELD, 0)
+        if word.used == FULL:
+            self._unmark_full(number)
+        word.used ^= lost
+        if not word.used:
+            self._spare = self._words.pop(number)
+        self._run_end = min(self._run_end, (number << SHIFT) + lowest_one(lost))
 
     def _next_open_word(self, number: int) -> int:
         block = number >> SHIFT

@@ -92,8 +92,8 @@ class Tables:
     """What is looked up in parts beside the work, by set; the oldest first."""
     checks: list[Checking] = field(factory=list)
     """Exports that are checked beside the work, before they are imported; the oldest first."""
-    checked: list[tuple[SetExport, IoasidError | None]] = field(factory=list)
-    """The last ones that were, each with what is wrong with it."""
+    checked: list[tuple[SetExport, int | IoasidError]] = field(factory=list)
+    """The last ones that were, each with how many IDs it has or what is wrong with it."""
     imports: dict[int, Importing] = field(factory=dict)
     """The sets that are being made, by number."""
     resumed: dict[int, Message] = field(factory=dict)

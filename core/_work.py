@@ -119,17 +119,17 @@ class Importing:
 
     owner: IoasidSet
     export: SetExport
-    ranges: tuple[IoasidRange, ...]
-    """All of its IDs here."""
+    left: list[tuple[int, int]]
+    """Its IDs that are to come, descending, as (number of a word, its bits)."""
     generation: int
     count: int
-    """How many they are."""
+    """How many it gets."""
     done: int = 0
     """How many of them there were."""
-    target: tuple[int, int] = (0, 0)
-    """Where it goes on in `ranges`: which one, and what was done of that."""
+    ranges: list[IoasidRange] = field(factory=list)
+    """Those that there were."""
     source: tuple[int, int] = (0, 0)
-    """The same in those of the export."""
+    """Where it goes on in the ranges of the export: which one, and what was done of that."""
     named: int = 0
     """How many of the IDs that the export says something of are done."""
     tickets: list[int] = field(factory=list)
@@ -151,7 +151,9 @@ class Checking:
     """
 
     export: SetExport
-    steps: Iterator[None]
+    steps: Iterator[int]
+    count: int = 0
+    """How many IDs of it were found."""
     tickets: list[int] = field(factory=list)
     """Who waits for it."""
 

@@ -25,10 +25,9 @@ from itertools import pairwise
 from ioasid.core import MAX_GROUP_DEPTH, MAX_IN_FLIGHT, Allocator, LiveIoasid, SetState, Snapshot
 from ioasid.core._events import every
 from ioasid.core._holders import how_often
-from ioasid.core._imports import still_withheld
 from ioasid.core._ioasid_records import Record
 from ioasid.core._resyncs import missed_ends, visible
-from ioasid.core._space import FULL
+from ioasid.core._space import FULL, SHIFT, ones
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._tables import Tables
@@ -113,8 +112,13 @@ def every_id_is_in_one_set_or_the_pool(tables: Tables) -> None:
         assert owner is item.owner
         assert owner.state in (SetState.INCOMING, SetState.FROZEN)
         assert owner.allocated + item.count - item.done <= owner.quota
-        for first, last in still_withheld(item):
-            assert all(tables.space.owner(each) is None for each in range(first, last + 1))
+        assert item.done == sum(each.last - each.first + 1 for each in item.ranges)
+        assert item.count - item.done == sum(left.bit_count() for _, left in item.left)
+        end = item.ranges[-1].last if item.ranges else -1
+        for number, left in reversed(item.left):
+            for bit in ones(left):
+                assert end < (end := (number << SHIFT) + bit)
+                assert tables.space.owner(end) is None
 
 
 @invariant(3)

@@ -19,7 +19,7 @@ from ioasid.core import (
     ReuseOrder,
 )
 from ioasid.core._reuse import CyclicSpace
-from ioasid.core._space import Owner
+from ioasid.core._space import Owner, ones
 from tests.core.helpers import Driver, expect
 
 
@@ -121,9 +121,10 @@ def test_as_a_plain_search(seed: int) -> None:
             assert (free[0] if free else None) == found
             given = free[:1]
         else:
-            ranges = turn.next_ranges(count, low, high)
+            words = turn.next_words(count, low, high) or []
             given = free[:count] if len(free) >= count else []
-            numbers = [each for first, last in ranges or () for each in range(first, last + 1)]
+            numbers = [number * 1024 + bit for number, word in words for bit in ones(word)]
+            assert len({number for number, _ in words}) == len(words)
             assert sorted(given) == numbers
             for each in given:
                 space.take_lowest(each, each, owner, 1)

@@ -14,8 +14,10 @@ from ioasid.core._space import (
     Owner,
     bits,
     lowest_one,
+    lowest_ones,
     lowest_zero,
     ones,
+    ranges_of,
     runs,
     words,
 )
@@ -45,6 +47,16 @@ def take(space: IdSpace[Owner], ioasid: int, owner: Owner) -> None:
     assert ioasid == space.take_lowest(ioasid, ioasid, owner, 1)
 
 
+def lowest(space: IdSpace[Owner], count: int, low: int, high: int) -> list[tuple[int, int]] | None:
+    """The lowest free IDs, as ranges."""
+    found = space.lowest_words(count, low, high)
+    if found is None:
+        return None
+    numbers = [number for number, _ in found]
+    assert sorted({*numbers}) == numbers
+    return ranges_of((number << SHIFT, word) for number, word in found)
+
+
 def take_range(space: IdSpace[Owner], first: int, last: int, owner: Owner) -> None:
     """Take a range of free IDs."""
     for number, gained in words([(first, last)]):
@@ -67,7 +79,14 @@ def taken(members: dict[int, int]) -> list[int]:
     return [(number << SHIFT) + bit for number in sorted(members) for bit in ones(members[number])]
 
 
-@pytest.mark.parametrize("word", [0, 1, 2, 0b1011, FULL >> 1, FULL, 1 << 1023, (1 << 512) - 1])
+SCATTERED = FULL // 3
+"""Every second bit, the lowest and not the highest among them."""
+
+
+@pytest.mark.parametrize(
+    "word",
+    [0, 1, 2, 0b1011, FULL >> 1, FULL, 1 << 1023, (1 << 512) - 1, SCATTERED, SCATTERED << 1],
+)
 def test_words(word: int) -> None:
     """Zeros, ones and runs of a word are those that its digits show."""
     digits = f"{word:b}"[::-1]
@@ -79,6 +98,8 @@ def test_words(word: int) -> None:
         position for first, last in runs(word) for position in range(first, last + 1)
     ]
     assert all(earlier[1] + 1 < later[0] for earlier, later in pairwise(runs(word)))
+    for count in (1, 2, 300, 512, 1024):
+        assert positions[:count] == list(ones(lowest_ones(word, count)))
 
 
 @pytest.mark.parametrize(("first", "last"), [(0, 0), (0, 1023), (5, 9), (1023, 1023)])
@@ -123,14 +144,14 @@ def test_ranges_at_edges(edge: int, length: int) -> None:
     space, mine = with_owner()
     first = max(edge - length // 2, 0)
     last = min(first + length - 1, TOP)
-    assert [(first, last)] == space.lowest_ranges(last - first + 1, first, TOP)
-    assert [(first, last)] == space.lowest_ranges(last - first + 1, first, last)
-    assert space.lowest_ranges(last - first + 2, first, last) is None
+    assert [(first, last)] == lowest(space, last - first + 1, first, TOP)
+    assert [(first, last)] == lowest(space, last - first + 1, first, last)
+    assert lowest(space, last - first + 2, first, last) is None
     take_range(space, first, last, mine)
     assert list(range(first, last + 1)) == taken(mine.members)
     assert [mine, mine] == [space.owner(first), space.owner(last)]
     assert space.lowest_free(first, last) is None
-    assert space.lowest_ranges(1, first, last) is None
+    assert lowest(space, 1, first, last) is None
     assert last - first + 1 == mine.allocated == space.live
     for number, word in tuple(mine.members.items()):
         space.release(mine, (number << SHIFT) + next(ones(word)), word, word.bit_count())
@@ -169,10 +190,10 @@ def test_holes_become_ranges() -> None:
         take_range(space, first, last, mine)
     expected = [(1, 2), (5, 999), (1031, 2047), (3072, 3080)]
     wanted = sum(last - first + 1 for first, last in expected)
-    assert expected == space.lowest_ranges(wanted, 0, TOP)
-    assert expected == space.lowest_ranges(wanted, 0, 3080)
-    assert space.lowest_ranges(wanted, 0, 3079) is None
-    assert space.lowest_ranges(wanted + 1, 0, 3080) is None
+    assert expected == lowest(space, wanted, 0, TOP)
+    assert expected == lowest(space, wanted, 0, 3080)
+    assert lowest(space, wanted, 0, 3079) is None
+    assert lowest(space, wanted + 1, 0, 3080) is None
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -203,14 +224,14 @@ def test_against_a_plain_set(seed: int) -> None:
         assert (len(free) == high - low + 1) == is_free(space, low, high)
         match choose.randrange(4):
             case 0:
-                lowest = space.take_lowest(low, high, owners[sid], generation)
-                assert (free[0] if free else None) == lowest
-                if lowest is not None:
-                    model[lowest] = sid
-                    generations[lowest] = generation
+                got_one = space.take_lowest(low, high, owners[sid], generation)
+                assert (free[0] if free else None) == got_one
+                if got_one is not None:
+                    model[got_one] = sid
+                    generations[got_one] = generation
             case 1:
                 wanted = choose.randrange(1, span)
-                ranges = space.lowest_ranges(wanted, low, high)
+                ranges = lowest(space, wanted, low, high)
                 if ranges is None:
                     assert wanted > len(free)
                     continue

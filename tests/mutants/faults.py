@@ -669,8 +669,8 @@ FAULTS: Final = (
         "many-told-to-the-first",
         "Events: nobody who is told of allocations misses one that it does not lag behind",
         "core._notifier",
-        "                if all(each.folded_since is not None for each in told):\n",
-        "                if any(each.folded_since is not None for each in told):\n",
+        "            while left and any(each.folded_since is None for each in told):\n",
+        "            while left and all(each.folded_since is None for each in told):\n",
     ),
     Fault(
         "range-whole-after-a-change",
