@@ -123,7 +123,8 @@ class Belongings:
                     # Answers come before what else a batch told, and its end may be in this one.
                     before = self.outlets.get(answer.subscription)
                     if before is not None:
-                        before.is_over = True
+                        before.is_known = False
+                    asked.outlet.is_known = True
                     asked.outlet.number = answer.subscription
                     self.outlets[answer.subscription] = asked.outlet
             case _:

@@ -29,7 +29,7 @@ class Queueing(Protocol):
 class Outlet:
     """Where the allocator leaves the messages of one subscription for its client."""
 
-    __slots__ = ("_peer", "is_over", "keep", "number", "turn")
+    __slots__ = ("_peer", "is_known", "keep", "number", "turn")
 
     def __init__(self, peer: Queueing) -> None:
         self._peer = peer
@@ -37,12 +37,12 @@ class Outlet:
         self.turn = 0
         """Grows with every withdrawal: what was delivered before it is stale."""
         self.keep: int | None = None
-        self.is_over = False
-        """Whether the client knows of the one that took its place: what is told is for that one."""
+        self.is_known = False
+        """Whether the client was told its number, and not since that it is that of another one."""
 
     def deliver(self, message: Event | Resync) -> None:
         """Queue one message."""
-        if self.is_over:
+        if not self.is_known:
             return
         tenancy = self._peer.tenancy
         if tenancy is not None:
@@ -53,12 +53,12 @@ class Outlet:
         """Drop what is queued, and let the client drop what it was sent."""
         self.turn += 1
         self.keep = keep
-        if not self.is_over:
+        if self.is_known:
             self._peer.withdraw(self)
 
     def end(self, *, drained: bool) -> None:
         """Let the client know that this was all."""
-        if not self.is_over:
+        if self.is_known:
             self._peer.end(self, drained=drained)
 
     def close(self, error: AllocatorClosed | None) -> None:

@@ -353,7 +353,7 @@ SERVICE_FAULTS: Final = (
         "comeback-ended-with-the-one-before",
         "Who comes back in the batch that ends what it had is told no more of that",
         "service._belongings",
-        "                        before.is_over = True\n",
+        "                        before.is_known = False\n",
         "                        pass\n",
     ),
 )

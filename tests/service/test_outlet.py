@@ -36,6 +36,7 @@ def test_what_was_withdrawn_is_stale() -> None:
     """All that was delivered before, but for the message that is kept, that one time."""
     connection = Queueing()
     outlet = Outlet(connection)
+    outlet.is_known = True
     events = [Event(seq, EventKind.ALLOC, 1, 0) for seq in (1, 2, 3)]
     for each in events[:2]:
         outlet.deliver(each)

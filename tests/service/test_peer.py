@@ -246,6 +246,35 @@ async def test_giving_up() -> None:
         assert "WouldDeadlock" == error_of((await client.receive()).answer)
 
 
+async def test_a_subscription_that_is_given_up_while_it_is_kept(tmp_path: Path) -> None:
+    """Who does not know its number is told nothing of it."""
+    held, release = Flag(), Flag()
+
+    def hold(done: Any) -> int:
+        if done.action == "sync":
+            held.set()
+            assert release.wait(60)
+        return 0
+
+    with failing_disk() as disk:
+        async with (
+            a_service(journal=tmp_path / "j") as service,
+            a_raw_client(service.path) as client,
+        ):
+            session = await opened(client)
+            number = (await client.ask(Ask(Subscribe(hold=True), 2, session))).subscription
+            await client.ask(Ask(Detach(number), 3, session))
+            disk.fails = hold
+            await client.send(Ask(Subscribe(hold=True), 4, session))
+            while not held.is_set():
+                await checkpoint()
+            assert Done() == await client.ask(GiveUp(5, 4, session))
+            release.set()
+            await client.send(Ask(Alloc(0), 6, session))
+            answer = await client.receive()
+            assert (6, "UnknownSet") == (answer.id, error_of(answer.answer))
+
+
 # Bounds
 
 
