@@ -436,9 +436,9 @@ class Actor:
 
     @asynccontextmanager
     async def _told_of_its_end(self) -> AsyncIterator[None]:
-        # Its subscription may end before the allocator does, or it has none.
-        self._end_of_allocator = ending_of(self.session)
-        forget = self._end_of_allocator.watch(self.note_event)
+        # Evicted, or with its allocator: its subscription may have ended before, or it has none.
+        self._end_of_session = ending_of(self.session)
+        forget = self._end_of_session.watch(self.note_event)
         try:
             yield
         finally:
@@ -468,7 +468,7 @@ class Actor:
                 self._noted = False
                 if self.events is not None:
                     await self._take(self.events)
-                self._end_of_allocator.check()
+                self._end_of_session.check()
                 message, reply = self._backlog.popleft()
                 if message is not NOTE:
                     await self._handle(message, reply)

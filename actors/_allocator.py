@@ -45,11 +45,14 @@ from ioasid.core import (
     Deliver,
     Effect,
     End,
+    Expel,
     ImportSet,
     IoasidError,
     NotCommitted,
     Refused,
     Request,
+    SessionEnded,
+    SessionOpened,
     Statistics,
     Subscribe,
     Subscribed,
@@ -68,7 +71,7 @@ DRIVER: Final = 0
 RETRY: Final = 1.0
 """Seconds after which a journal that failed is tried again, if something waits that nobody asks."""
 
-SPECIAL: Final = frozenset((Statistics, Subscribed, Waiting))
+SPECIAL: Final = frozenset((SessionOpened, Statistics, Subscribed, Waiting))
 """Answers that the actor has a part in."""
 
 
@@ -92,6 +95,10 @@ class AllocatorActor:
         self.crash: Exception | None = None
         self.ended: Reply[None] = self.new_reply()
         self.ending: Final = Ending()
+        self._sessions: dict[int, Ending] = {}
+        """The ends of the sessions that are there, by number."""
+        if core.session:
+            self._sessions[core.session] = Ending(self.ending)
         self._core = core
         self._lane = self.mailbox.lane()
         self._going_on = False
@@ -342,6 +349,8 @@ class AllocatorActor:
                 request = envelope.request
                 within = request.acknowledge_within if request.awaited else None
                 self._deadlines.begin(number, within)
+            case SessionOpened(session):
+                self._sessions[session] = Ending(self.ending)
             case Statistics():
                 return replace(answer, mailbox=self.mailbox.statistics().waiting)
             case _:
@@ -426,6 +435,10 @@ class AllocatorActor:
                     outlet = outlets.pop(effect.subscription, None)
                     if outlet is not None:
                         outlet.end(drained=effect.drained)
+                case Expel():
+                    ending = self._sessions.pop(effect.session, None)
+                    if ending is not None:
+                        ending.begin(SessionEnded(effect.session))
                 case Complete():
                     self._complete(effect)
                 case AskAgain():
@@ -452,6 +465,22 @@ class AllocatorActor:
             del self._tickets[envelope.reply]
             if not envelope.reply.cancelled():
                 self._put_in(envelope)
+
+    # -- sessions ------------------------------------------------------------------------------
+
+    def ending_of(self, session: int) -> Ending:
+        """Return the end of a session; whoever was evicted before it asked learns of it."""
+        if session == DRIVER:
+            return self.ending
+        ending = self._sessions.get(session)
+        if ending is None:
+            ending = Ending(self.ending)
+            ending.begin(SessionEnded(session))
+        return ending
+
+    def forget(self, session: int) -> None:
+        """Forget a session whose holder leaves: it is told nothing any more."""
+        self._sessions.pop(session, None)
 
     # -- who gave up --------------------------------------------------------------------------
 
@@ -485,6 +514,8 @@ class AllocatorActor:
     ) -> None:
         undo = undo_of(session, request, answer)
         if undo is not None:
+            if isinstance(answer, SessionOpened):
+                self.forget(answer.session)
             self._post(*undo, fate)
 
     def _post(self, session: int, request: Request, fate: Fate | None = None) -> None:
@@ -536,7 +567,7 @@ class AllocatorActor:
         self._taken.clear()
         self._waiting.clear()
         self._tickets.clear()
-        self.ending.begin(self.reason)
+        self.ending.begin(AllocatorClosed(self.reason))
         orderly = self._stopping and not self._killed and self.crash is None
         error = None if orderly else AllocatorClosed(self.reason)
         for outlet in (*self._outlets.values(), *(outlet for _, outlet in self._joining)):

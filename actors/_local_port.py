@@ -53,7 +53,7 @@ class LocalPort:
         self._has_left = False
         self._thread: Final = actor.door.thread
         self.check = actor.door.check
-        self.ending: Final = actor.ending
+        self.ending: Final = actor.ending_of(session)
         self.new_reply = actor.new_reply
 
     @property
@@ -152,6 +152,7 @@ class LocalPort:
         """
         self.check()
         self._has_left = True
+        self._actor.forget(self._session)
         try:
             self._lane.leave(Envelope(self._session, request, reply, None))
         except MailboxClosed:

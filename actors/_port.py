@@ -53,7 +53,7 @@ class Port(Protocol):
 
     @property
     def ending(self) -> Ending:
-        """The end of the allocator."""
+        """The end of the session, if it is evicted, or of its allocator."""
 
     @property
     def keeps(self) -> bool:

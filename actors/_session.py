@@ -519,5 +519,5 @@ def _one_life(ranges: object, remembered: set[int]) -> int | None:
 
 
 def ending_of(session: Session) -> Ending:
-    """Return the end of a session's allocator, for who lives by it and may never ask it again."""
+    """Return the end of a session and its allocator, for who lives by it and may never ask it."""
     return session._port.ending

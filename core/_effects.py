@@ -11,7 +11,17 @@ from ioasid.core._answers import Answer, Refused
 from ioasid.core._events import Event, Resync
 from ioasid.core._terms import Message
 
-__all__ = ["AskAgain", "Begin", "Complete", "Deliver", "Effect", "End", "Output", "Withdraw"]
+__all__ = [
+    "AskAgain",
+    "Begin",
+    "Complete",
+    "Deliver",
+    "Effect",
+    "End",
+    "Expel",
+    "Output",
+    "Withdraw",
+]
 
 
 class Begin(Message, frozen=True):
@@ -50,6 +60,15 @@ class End(Message, frozen=True):
     drained: bool
 
 
+class Expel(Message, frozen=True):
+    """The session is over, for its holder was evicted: it is told at once, whatever it does.
+
+    Its subscriptions end before. A holder that comes back has another session.
+    """
+
+    session: int
+
+
 class Complete(Message, frozen=True):
     """Answer the request that waits with this `ticket`: what it waited for has happened."""
 
@@ -66,7 +85,7 @@ class AskAgain(Message, frozen=True):
     ticket: int
 
 
-Effect: TypeAlias = Begin | Deliver | Withdraw | End | Complete | AskAgain
+Effect: TypeAlias = Begin | Deliver | Withdraw | End | Expel | Complete | AskAgain
 """Everything the outbox may hold."""
 
 Output: TypeAlias = Answer | Refused | Event | Resync | Effect

@@ -4,6 +4,7 @@ from functools import partial
 
 from ioasid.core import _check
 from ioasid.core._answers import Answer, SessionOpened
+from ioasid.core._effects import Expel
 from ioasid.core._errors import HolderLive, HolderOfAnother, UnknownHolder
 from ioasid.core._handlers import DONE, Handlers, Outcome
 from ioasid.core._holders import Holder
@@ -76,7 +77,11 @@ class HolderHandlers(Handlers):
         holder = self._tables.holders.get(_check.name(request.name, "name"))
         if holder is None:
             raise UnknownHolder(request.name)
-        return self._remove_holder(holder)
+        session = holder.session
+        outcome = self._remove_holder(holder)
+        if session is not None:
+            self._tables.outbox.append(Expel(session))
+        return outcome
 
     def _remove_holder(self, holder: Holder) -> Outcome:
         tables = self._tables

@@ -33,6 +33,9 @@ class Session(Holder, Protocol):
     def set_current(self, number: int | None, /) -> None:
         """Take the number that it has for the server from now on."""
 
+    def end(self) -> None:
+        """Learn that it is over, without having left."""
+
 
 @define(eq=False)
 class Unnamed:

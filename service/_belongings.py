@@ -1,5 +1,6 @@
 """What one connection has: its sessions and its subscriptions, and the bounds on both."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from ioasid.actors._local_port import LocalPort
@@ -30,12 +31,15 @@ class Belongings:
     """The sessions and subscriptions of one connection."""
 
     __slots__ = (
-        *("_looking", "_shared", "_subscribing"),
+        *("_expelled", "_looking", "_shared", "_subscribing", "_unwatched"),
         *("left_in_order", "names", "opening", "outlets", "sessions"),
     )
 
-    def __init__(self, shared: Shared) -> None:
+    def __init__(self, shared: Shared, expelled: Callable[[int], None]) -> None:
         self._shared = shared
+        self._expelled = expelled
+        self._unwatched: dict[LocalPort, Callable[[], None]] = {}
+        """What ends the watch over a session, by its way."""
         self.sessions: dict[int, LocalPort] = {}
         """By number."""
         self.names: dict[LocalPort, str] = {}
@@ -99,7 +103,7 @@ class Belongings:
                 left = [n for n, each in self.sessions.items() if each is port]
                 for number in left:
                     del self.sessions[number]
-                self.names.pop(port, None)
+                self._let_go(port)
                 self.left_in_order = not self.sessions
                 port.leave(request, asked)
             case _:
@@ -115,6 +119,7 @@ class Belongings:
                 if type(answer) is SessionOpened:
                     port = self.sessions[answer.session] = self._shared.driver.join(answer)
                     self.names[port] = name
+                    self._watch(port, answer.session)
                     self.left_in_order = False
                     asked.memory.came_back(name, dict(answer.references))
             case Subscribe():
@@ -139,13 +144,27 @@ class Belongings:
         """End a session of whose opening nobody learned."""
         port = self.sessions.pop(session, None)
         if port is not None:
-            self.names.pop(port, None)
+            self._let_go(port)
             port.leave(request)
 
     def suspend(self) -> None:
         """Let go of everything, as after a crash."""
         for port in self.sessions.values():
+            self._let_go(port)
             port.leave(SuspendSession())
         self.sessions.clear()
-        self.names.clear()
         self.outlets.clear()
+
+    def _watch(self, port: LocalPort, session: int) -> None:
+        def ended() -> None:
+            # Its number still stands for it: what is asked by it is refused, and is not another's.
+            if isinstance(port.ending.error, SessionEnded):
+                self._expelled(session)
+
+        self._unwatched[port] = port.ending.watch(ended)
+
+    def _let_go(self, port: LocalPort) -> None:
+        self.names.pop(port, None)
+        unwatched = self._unwatched.pop(port, None)
+        if unwatched is not None:
+            unwatched()

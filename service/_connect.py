@@ -207,7 +207,7 @@ async def _keep(
     # Makes the connection again whenever it breaks.
     while True:
         await link.broken.wait()
-        if link.ending.reason is not None:
+        if link.ending.error is not None:
             return
         deadline = current_time() + within
         wait = FIRST_WAIT

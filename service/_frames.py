@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from ioasid.core import Answer, Deliver, End, Refused, Request, Withdraw
+from ioasid.core import Answer, Deliver, End, Expel, Refused, Request, Withdraw
 
 __all__ = [
     "MAX_FRAME",
@@ -47,12 +47,14 @@ class Hello(Frame, frozen=True):
     `versions` are those of the protocol that it speaks. `client` is a name of the client's own
     making, 1 to 64 bytes that nobody else guesses; who comes back with it after a broken connection
     may send again what was not answered. `token` makes a tenant's connection one of this token,
-    where its policy leaves a choice.
+    where its policy leaves a choice. `takes` names the frames that came to the protocol later and
+    that it understands: `Expel`.
     """
 
     versions: tuple[int, ...]
     client: str | None = None
     token: str | None = None
+    takes: tuple[str, ...] = ()
 
 
 class Narrow(Frame, frozen=True):
@@ -147,6 +149,6 @@ class Part(Frame, frozen=True):
 
 
 ServerFrame: TypeAlias = (
-    Welcome | Narrowed | Answered | Deliver | Withdraw | End | Goodbye | Part | Refused
+    Welcome | Narrowed | Answered | Deliver | Withdraw | End | Expel | Goodbye | Part | Refused
 )
 """Every frame from a server. A `Refused` by itself refuses the connection, and ends it."""

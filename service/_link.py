@@ -28,6 +28,7 @@ from ioasid.core import (
     Deliver,
     Detach,
     End,
+    Expel,
     IoasidError,
     MalformedMessage,
     OpenSession,
@@ -171,9 +172,14 @@ class Link:
             self.tell(Unnamed(session) if session else holder, taking_back, insists=True)
 
     def join(self, holder: Session, session: int) -> None:
-        """Take up a session that was opened; it is opened again after a broken connection."""
+        """Take up a session that was opened; it is opened again after a broken connection.
+
+        One that was evicted since, or whose connection broke, is over.
+        """
         name = self._names.pop(session, None)
-        if name is not None:
+        if name is None:
+            holder.end()
+        else:
             holder.name = name
             self._holders[holder] = None
 
@@ -181,7 +187,7 @@ class Link:
         """End everything: what waits is refused, subscribers are told (`None`: in order)."""
         if self.is_over:
             return
-        self.ending.begin(reason)
+        self.ending.begin(AllocatorClosed(reason))
         pending, self._pending = self._pending, {}
         audience, self._audience = self._audience, Audience()
         self._by_reply.clear()
@@ -203,7 +209,7 @@ class Link:
         self._connection = ClientConnection(self._wire_format)
         self._out.clear()
         self._acks = None
-        self._send(Hello((VERSION,), self.client, self._token))
+        self._send(Hello((VERSION,), self.client, self._token, (Expel.__name__,)))
 
     def data_received(self, data: bytes) -> None:
         """Deal with what came."""
@@ -241,7 +247,7 @@ class Link:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing any more."""
-        return self.ending.reason is not None
+        return self.ending.error is not None
 
     @property
     def is_connected(self) -> bool:
@@ -348,6 +354,8 @@ class Link:
                 self._audience.withdraw(number, keep)
             case End(number, drained):
                 self._audience.end(number, drained=drained)
+            case Expel(session):
+                self._expelled(session)
             case Welcome():
                 self._welcomed(frame)
             case Goodbye(reason):
@@ -463,9 +471,18 @@ class Link:
             self._break,
         ).begin()
 
+    def _expelled(self, session: int) -> None:
+        # By the number that the server knows: what was evicted before it came back is another.
+        self._names.pop(session, None)
+        for holder in (*self._holders, *self._leaving):
+            if holder.current == session:
+                self._lost(holder)
+
     def _lost(self, holder: Session) -> None:
+        # It is opened no more, and what it asks is refused.
         self._holders.pop(holder, None)
         self._leaving.pop(holder, None)
+        holder.end()
 
     def _reopened(self, unwanted: Sequence[Told]) -> None:
         for each in unwanted:

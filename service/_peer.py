@@ -23,6 +23,7 @@ from ioasid.core import (
     Defer,
     Done,
     End,
+    Expel,
     IoasidError,
     OpenSession,
     Request,
@@ -83,7 +84,9 @@ class Peer:
         self._memory: Memory | None = None
         self._denied: frozenset[type] = frozenset()
         """Kinds of requests that its role does not include."""
-        self._has = Belongings(shared)
+        self._has = Belongings(shared, self._expelled)
+        self._takes: frozenset[str] = frozenset()
+        """What it understands besides the first frames of the protocol."""
         self._window = Window(self._limits.requests, self._take_held)
         self._held: deque[Any] = deque()
         """Frames that wait for an answer to leave, or for a session to be opened."""
@@ -287,6 +290,7 @@ class Peer:
             raise ProtocolViolated("a second Hello")
         self.tenancy, client = greeted(permit, frame)
         self.greeted = True
+        self._takes = frozenset(frame.takes)
         self._denied = permit.denied
         memories = self._shared.memories
         if client is not None and (present := memories.here.get(client)) is not None:
@@ -466,6 +470,11 @@ class Peer:
         self.queue(asked)
         if self._held:
             self._take_held()
+
+    def _expelled(self, session: int) -> None:
+        # Who does not take it learns at its next call.
+        if "Expel" in self._takes:
+            self.queue(Expel(session))
 
     def cancelled(self, asked: Asked) -> None:
         """Count no more what was given up."""

@@ -3,6 +3,7 @@
 from threading import get_ident
 from typing import Any, Final
 
+from ioasid.actors._ending import Ending
 from ioasid.actors._port import Outlet
 from ioasid.actors._reply import Reply
 from ioasid.core import (
@@ -11,6 +12,7 @@ from ioasid.core import (
     Event,
     Request,
     Resync,
+    SessionEnded,
     SessionOpened,
     Subscribe,
     SuspendSession,
@@ -44,7 +46,7 @@ class RemotePort:
         self.references = 0
         self._thread: Final = link.door.thread
         self.check = link.door.check
-        self.ending: Final = link.ending
+        self.ending: Final = Ending(link.ending)
         self.new_reply = link.new_reply
 
     def send(self, request: Request) -> Reply[Any]:
@@ -101,6 +103,10 @@ class RemotePort:
     def set_current(self, number: int | None) -> None:
         """Take another number: the session was opened again, or could not be (`None`)."""
         self.current = number
+
+    def end(self) -> None:
+        """Learn that the session is over: it was evicted, or could not be opened again."""
+        self.ending.begin(SessionEnded(self.session))
 
     def join(self, opened: SessionOpened) -> "RemotePort":
         """Return the port of a session that was opened through this one."""

@@ -12,6 +12,7 @@ from ioasid.core import (
     Deliver,
     Effect,
     Event,
+    Expel,
     IoasidError,
     LiveIoasid,
     Request,
@@ -96,5 +97,7 @@ def _effect(effect: Effect, name: str) -> str:
             return f"answers ticket {ticket}: {said_of(answer)}"
         case AskAgain(ticket):
             return f"has ticket {ticket} asked again"
+        case Expel(session):
+            return f"expels session {session}"
         case _:
             return f"{type(effect).__name__.lower()}s the queue of {name} ({effect.subscription})"

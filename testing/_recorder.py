@@ -30,6 +30,7 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    Expel,
     Explain,
     ExportSet,
     Find,
@@ -222,7 +223,7 @@ class Record:
 
     def _named(self, effect: Effect) -> str:
         match effect:
-            case Complete() | AskAgain():
+            case Complete() | AskAgain() | Expel():
                 return ""
             case Deliver(subscriptions):
                 return ", ".join(self.names.get(each, "") for each in subscriptions)

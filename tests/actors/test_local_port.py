@@ -6,7 +6,8 @@ import pytest
 
 from ioasid.actors import Decision, open_allocator
 from ioasid.actors._local_port import LocalPort
-from ioasid.actors._port import Port
+from ioasid.actors._open import open_driver
+from ioasid.actors._port import Port, answered
 from ioasid.actors._queue import Queue
 from ioasid.core import (
     Acknowledge,
@@ -17,15 +18,19 @@ from ioasid.core import (
     Detach,
     Done,
     EventKind,
+    Evict,
     Free,
     OpenSession,
     Put,
     Request,
     Resync,
+    SessionEnded,
+    SessionOpened,
     SetRecord,
     Subscribe,
     SuspendSession,
     TakeStatistics,
+    UnknownHolder,
 )
 from tests.actors.hosts import settle
 from tests.actors.inside import actor_of
@@ -259,3 +264,20 @@ async def test_a_reply_of_ones_own() -> None:
         assert Done() == await last
     with pytest.raises(AllocatorClosed):
         port.post(Alloc(0), port.new_reply())
+
+
+async def test_who_is_evicted_before_it_has_a_port() -> None:
+    """It learns when it takes the port; one that opens the name anew, or leaves, hears nothing."""
+    async with open_driver(capacity=16) as driver:
+        host = driver.join(answered(await driver.send(OpenSession("host")), SessionOpened))
+        opening, evicting = driver.send(OpenSession("vm")), host.send(Evict("vm"))
+        opened = answered(await opening, SessionOpened)
+        answered(await evicting, Done)
+        error = driver.join(opened).ending.error
+        assert isinstance(error, SessionEnded)
+        assert opened.session == error.session
+        anew = driver.join(answered(await driver.send(OpenSession("vm")), SessionOpened))
+        assert anew.ending.error is None
+        anew.leave(CloseSession())
+        assert isinstance(await host.send(Evict("vm")), UnknownHolder)
+        assert (None, None) == (anew.ending.error, host.ending.error)

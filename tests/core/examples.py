@@ -37,6 +37,7 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    Expel,
     Explain,
     ExportedIoasid,
     ExportSet,
@@ -240,6 +241,7 @@ OUTPUTS: Final[tuple[Output, ...]] = (
     Withdraw(1, 7),
     Withdraw(1, None),
     End(1, True),
+    Expel(2),
     Complete(1, Released(True)),
     AskAgain(1),
 )

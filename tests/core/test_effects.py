@@ -15,6 +15,7 @@ from ioasid.core import (
     End,
     Event,
     EventKind,
+    Expel,
     Find,
     Free,
     FreeSet,
@@ -131,6 +132,7 @@ def test_complete_comes_after_the_reclaim(core: Allocator) -> None:
         End(1, True),
         Complete(9, Released(True)),
         AskAgain(9),
+        Expel(2),
     ],
 )
 def test_effects_are_frozen(effect: Effect) -> None:

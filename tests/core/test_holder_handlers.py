@@ -6,6 +6,7 @@ from ioasid.core import (
     CloseSession,
     Done,
     Evict,
+    Expel,
     Free,
     Get,
     Put,
@@ -46,6 +47,7 @@ def test_leaving_drops_everything(driver: Driver) -> None:
     driver.free(ioasid)
     driver.ask(CloseSession(), "kvm")
     driver.refused(UnknownIoasid, Free(ioasid))
+    assert not [each for each in driver.effects if isinstance(each, Expel)]
 
 
 def test_a_suspended_holder_keeps_its_ids(driver: Driver) -> None:
@@ -116,9 +118,14 @@ def test_evict(driver: Driver, suspended: bool) -> None:
     last = driver.subscribe("last", kinds=BINDING)
     ioasid = driver.bound()
     driver.ask(Get(ioasid), "kvm")
+    session = driver.session("kvm")
     if suspended:
         driver.crash("kvm")
+    driver.effects.clear()
     assert Done() == driver.ask(Evict("kvm"))
+    # Who has no session has nobody to tell.
+    expelled = [each for each in driver.effects if isinstance(each, Expel)]
+    assert ([] if suspended else [Expel(session)]) == expelled
     assert {} == driver.find(ioasid).references
     assert [("BIND", ioasid)] == driver.shown(last)
     driver.refused(UnknownHolder, Evict("kvm"), name="kvm")

@@ -449,6 +449,8 @@ def by_receiver(effects: Iterable[core.Effect]) -> dict[object, list[core.Effect
                 found.setdefault(type(answer), []).append(effect)
             case core.AskAgain():
                 found.setdefault(core.AskAgain, []).append(effect)
+            case core.Expel():
+                found.setdefault(core.Expel, []).append(effect)
             case core.Deliver(subscriptions, message):
                 for number in subscriptions:
                     found.setdefault(number, []).append(core.Deliver((number,), message))

@@ -10,6 +10,7 @@ import msgspec
 from ioasid.core import (
     Allocator,
     Answer,
+    Expel,
     MalformedMessage,
     Message,
     Request,
@@ -164,7 +165,7 @@ class Framing(Target):
         asks: list[Any] = [Ask(each, number, 1) for number, each in enumerate(REQUESTS, 1)]
         answers: list[Any] = [Answered(number, each) for number, each in enumerate(refusals, 1)]
         hellos = [Hello((1, 2), "me", "vm-1"), Narrow("vm-1", ("kvm:",)), GiveUp(2, 1, 1)]
-        told = [Welcome(1, "e", True, 5, 5, "driver"), Goodbye("x"), Narrowed()]
+        told = [Welcome(1, "e", True, 5, 5, "driver"), Goodbye("x"), Narrowed(), Expel(1)]
         self.examples = {
             side: [ClientConnection(each).pack(frame) for frame in frames for each in FORMATS]
             for side, frames in (

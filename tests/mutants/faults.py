@@ -1431,6 +1431,13 @@ FAULTS: Final = (
         ),
     ),
     Fault(
+        "expulsion-not-delivered",
+        "evict: a session that is live is told at once, with a subscription or without",
+        "actors._allocator",
+        "                        ending.begin(SessionEnded(effect.session))\n",
+        "                        pass\n",
+    ),
+    Fault(
         "cancelled-task-counts-as-done",
         "Stopping: an actor whose own task was cancelled has crashed, and does not leave in order",
         "actors._actor",

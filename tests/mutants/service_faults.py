@@ -343,6 +343,13 @@ SERVICE_FAULTS: Final = (
         "",
     ),
     Fault(
+        "expulsion-not-sent",
+        "evict: a session that is live is told at once, over a socket, too",
+        "service._peer",
+        "            self.queue(Expel(session))\n",
+        "            pass\n",
+    ),
+    Fault(
         "acknowledgements-counted-by-frame",
         "Bounds: what is told is taken as it is decided, however much a frame says",
         "service._window",

@@ -31,13 +31,14 @@ class End:
 
     async def _send(self) -> None:
         await checkpoint()
-        self._awake = False
+        # One sends at a time: what is new waits for the pieces before it.
         while data := b"" if self.gone else self.receiver.data_to_send():
             while data:
                 size = choose(SIZES)
                 self.other.take(data[:size])
                 data = data[size:]
                 await checkpoint()
+        self._awake = False
         if self._closing:
             self.abort()
 

@@ -110,9 +110,11 @@ class Raw:
             assert frame is not None
         return frame.answer
 
-    async def hello(self, client: str | None = None, token: str | None = None) -> Welcome:
+    async def hello(
+        self, client: str | None = None, token: str | None = None, *, takes: tuple[str, ...] = ()
+    ) -> Welcome:
         """Say hello."""
-        await self.send(Hello((1,), client, token))
+        await self.send(Hello((1,), client, token, takes))
         welcome = await self.receive()
         assert isinstance(welcome, Welcome), welcome
         return welcome

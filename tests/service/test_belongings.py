@@ -42,11 +42,15 @@ class Telling(Connection):
         self.has.told(asked)
 
 
+def nobody(session: int) -> None:
+    """Nobody is told."""
+
+
 async def test_sessions_come_and_go() -> None:
     """One is there when it is answered, and no more as soon as it is to be closed."""
     async with open_driver() as driver:
         shared = Shared(driver, Limits(sessions=2), "epoch", Memories(1, 1, 1), Account())
-        has = Belongings(shared)
+        has = Belongings(shared, nobody)
 
         def send(request: Request, port: Any = driver) -> None:
             request = has.admitted(request, OPERATOR)
@@ -85,7 +89,7 @@ async def test_what_is_admitted() -> None:
     """Names by the permit, with the owner that the kernel names, and queues of a bounded size."""
     async with open_driver() as driver:
         limits = Limits(subscriptions=1, queue_size=10)
-        has = Belongings(Shared(driver, limits, "epoch", Memories(1, 1, 1), Account()))
+        has = Belongings(Shared(driver, limits, "epoch", Memories(1, 1, 1), Account()), nobody)
         assert OpenSession("a", UID) == has.admitted(OpenSession("a", 5), OPERATOR)
         with pytest.raises(PermissionDenied):
             has.admitted(OpenSession("a"), a_permit(Role.DRIVER, holders=("b",)))
@@ -103,7 +107,7 @@ async def test_what_is_admitted() -> None:
 async def test_who_left_gets_nothing() -> None:
     """Its sessions are suspended, and nothing of them is left."""
     async with open_driver() as driver:
-        has = Belongings(Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account()))
+        has = Belongings(Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account()), nobody)
         request = OpenSession("a", UID)
         has.send(Asked(Memory(None, 9), Telling(has), 1, driver, request, None), Queueing())
         await settle()
@@ -117,7 +121,7 @@ async def test_nobody_waits_behind_who_looks() -> None:
     seen: list[Decision] = []
     async with open_driver(taps=[seen.append]) as driver:
         shared = Shared(driver, Limits(), "epoch", Memories(1, 1, 1), Account())
-        flood, modest = Belongings(shared), Belongings(shared)
+        flood, modest = Belongings(shared, nobody), Belongings(shared, nobody)
         for _ in range(1000):
             flood.without_session.tell(ListSets())
         await modest.without_session.send(ListSets())

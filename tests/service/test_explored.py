@@ -1,6 +1,6 @@
 """A connection under many schedules: in pieces of any size, cut anywhere, and made again."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -11,11 +11,13 @@ from anyio.lowlevel import checkpoint
 from ioasid.actors import Session
 from ioasid.actors._open import open_driver
 from ioasid.actors._port import answered
+from ioasid.actors._session import ending_of
 from ioasid.core import (
     CloseSession,
     Event,
     EventKind,
     OpenSession,
+    SessionEnded,
     SessionOpened,
     SubscriberTable,
     WireFormat,
@@ -137,11 +139,75 @@ async def connections_that_break() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def evictions_of_who_comes_back() -> None:
+    """A holder is evicted while its connection breaks and is made again, and asks for nothing."""
+    async with open_driver(capacity=16) as driver, anyio.create_task_group() as tasks:
+        server = Server(driver, Policy.only(0), Limits(requests=3, waits=2), tasks, None)
+        formats = (WireFormat.MSGPACK, WireFormat.JSON)
+        async with (
+            a_client(server, tasks, "agent", choose(formats)) as (agent, _),
+            a_client(server, tasks, "vmm", choose(formats)) as (vmm, client),
+        ):
+            vm = await agent.alloc_set("vm-1", 8)
+            ioasid = await agent.alloc(vm.sid)
+
+            async def cut() -> None:
+                for _ in range(choose(MOMENTS)):
+                    await checkpoint()
+                client.end.abort()
+
+            async def evict() -> None:
+                for _ in range(choose(MOMENTS)):
+                    await checkpoint()
+                await agent.evict("kvm")
+
+            async def follow(kvm: Session) -> None:
+                with pytest.raises(SessionEnded):
+                    async with kvm.subscribe(token="vm-1", hold=True) as events:
+                        following.set()
+                        async for _ in events:
+                            pass
+                followed.set()
+
+            for _ in range(2):
+                told, following, followed = anyio.Event(), anyio.Event(), anyio.Event()
+                async with vmm.session("kvm") as kvm, anyio.create_task_group() as tries:
+                    assert (False, ()) == (kvm.opened.resumed, kvm.opened.references)
+                    ending_of(kvm).watch(told.set)
+                    await kvm.get(ioasid)
+                    subscribes = choose((False, True))
+                    if subscribes:
+                        tries.start_soon(follow, kvm, name="the subscriber")
+                        await following.wait()
+                    for each in (cut, evict, cut):
+                        tries.start_soon(each)
+                    # It asks for nothing, and learns of it whichever connection it has by then.
+                    await told.wait()
+                    if subscribes:
+                        await followed.wait()
+                    with pytest.raises(SessionEnded) as ended:
+                        await kvm.find(ioasid)
+                    assert kvm.number == ended.value.session
+                while (figures := await agent.statistics()).suspended or figures.sessions > 2:
+                    # It closes what it opened before it knew, or comes back as who has nothing.
+                    await checkpoint()
+                assert {} == (await agent.find(ioasid)).references
+            assert await agent.free_set(vm.sid, wait=True)
+        tasks.cancel_scope.cancel()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_connections_that_break(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the pieces, the order and the cuts, each request is decided once."""
+@pytest.mark.parametrize(
+    "scenario",
+    [connections_that_break, evictions_of_who_comes_back],
+    ids=lambda each: each.__name__,
+)
+def test_connections_that_break(
+    scenario: Callable[[], Awaitable[None]], backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the pieces and the cuts, a request is decided once, and who is evicted is told."""
     # There is no socket to ask whose it is.
     found = Credentials(0, frozenset(), 1)
     monkeypatch.setattr(_server, "credentials_of", lambda _: found)
-    explore(connections_that_break, range(60), backend=backend)
+    explore(scenario, range(60), backend=backend)

@@ -10,19 +10,34 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from ioasid.actors import Decision, Session
+from ioasid.actors import Actor, Decision, Session
+from ioasid.actors._port import answered
 from ioasid.core import (
     Alloc,
     AllocatorClosed,
     Event,
     EventKind,
+    Expel,
     Get,
     IoasidState,
     NotCommitted,
+    OpenSession,
     Resync,
     SessionEnded,
+    SessionOpened,
+    WireFormat,
 )
-from ioasid.service import ConnectionFailed, Limits, OutcomeUnknown, connect_allocator
+from ioasid.service import (
+    Answered,
+    ConnectionFailed,
+    Limits,
+    OutcomeUnknown,
+    ServerConnection,
+    Welcome,
+    connect_allocator,
+)
+from ioasid.service._link import Link
+from ioasid.service._remote_port import RemotePort
 from tests.journal.disk import IOERR_FSYNC, Disk, failing_disk
 from tests.service.proxies import Proxy, a_proxy
 from tests.service.services import a_client, a_service
@@ -457,6 +472,65 @@ async def test_who_was_evicted_while_its_connection_was_broken() -> None:
                     assert (False, ()) == (anew.opened.resumed, anew.opened.references)
             assert False is await kept.put(ioasid)
         assert 1 == (await host.statistics()).sessions
+
+
+@pytest.mark.parametrize("cuts", [False, True])
+async def test_an_actor_that_is_evicted(cuts: bool) -> None:
+    """It learns without a call or a subscription, whatever its connection does, and starts anew."""
+
+    class Taker(Actor):
+        async def on_start(self, *, restarted: bool) -> None:
+            """Take what the one before had, too."""
+            await self.session.get(1)
+            starts.append(self.session.opened)
+            started.set()
+
+    starts: list[SessionOpened] = []
+    async with a_service() as service, a_proxy(service.path) as proxy, a_client(service) as host:
+        await host.alloc((await host.alloc_set("vm-1", 8)).sid)
+        async with connect_allocator(proxy.path, holder="vm") as vm:
+            async with anyio.create_task_group() as tasks:
+                started = anyio.Event()
+                taker = Taker("taker", restart_wait=0)
+                await tasks.start(taker.run, vm)
+                started = anyio.Event()
+                if cuts:
+                    proxy.refusing = True
+                    proxy.cut()
+                    await suspended(host, 1)
+                await host.evict("taker")
+                proxy.refusing = False
+                await started.wait()
+                assert [(False, ()), (False, ())] == [(e.resumed, e.references) for e in starts]
+                taker.stop(drain=False)
+                await taker.ended.wait()
+
+
+async def test_who_is_evicted_before_it_has_a_port() -> None:
+    """The end may come with the number; it is told when the port is made."""
+
+    class Nowhere:
+        def wake(self) -> None:
+            """Send nothing."""
+
+        close = abort = pause = resume = wake
+
+        def fileno(self) -> int:
+            """There is none."""
+            return -1
+
+    link = Link(None, WireFormat.MSGPACK)
+    link.connected(Nowhere())
+    pack = ServerConnection().pack
+    link.data_received(pack(Welcome(1, "e", False, 8, 8, "operator")))
+    opening = link.new_reply()
+    link.ask(None, OpenSession("vm"), opening)
+    link.data_received(pack(Answered(1, SessionOpened(7, False))) + pack(Expel(7)))
+    port = RemotePort(link, 0).join(answered(await opening, SessionOpened))
+    error = port.ending.error
+    assert isinstance(error, SessionEnded)
+    assert 7 == error.session
+    link.close("over", None)
 
 
 async def test_a_name_that_was_taken_meanwhile() -> None:

@@ -22,6 +22,7 @@ from ioasid.core import (
     Event,
     EventKind,
     Evict,
+    Expel,
     FindBySpid,
     Free,
     Get,
@@ -453,6 +454,27 @@ async def test_a_driver() -> None:
                 assert "PermissionDenied" == error_of(
                     await client.ask(Ask(request, number, session))
                 )
+
+
+@pytest.mark.parametrize("takes", [("Telepathy", "Expel"), ()])
+async def test_who_is_evicted_is_told(takes: tuple[str, ...]) -> None:
+    """At once, behind the ends of its subscriptions, if it takes that; else by its next answer."""
+    async with a_service() as service, a_client(service) as host, a_raw_client(service.path) as raw:
+        await raw.hello(takes=takes)
+        first = (await raw.ask(Ask(OpenSession("vm"), 1))).session
+        second = (await raw.ask(Ask(OpenSession("kvm"), 2))).session
+        assert Subscribed(1, False) == await raw.ask(Ask(Subscribe(), 3, first))
+        await host.evict("vm")
+        assert End(1, False) == await raw.receive()
+        if takes:
+            assert Expel(first) == await raw.receive()
+        # What comes without a number is still for its first session.
+        await raw.send(Ask(Alloc(0), 4))
+        assert "SessionEnded" == error_of((await raw.receive()).answer)
+        await raw.send(Ask(CloseSession(), 5, second))
+        assert Answered(5, Done()) == await raw.receive()
+        anew = (await raw.ask(Ask(OpenSession("vm"), 6))).session
+        assert anew not in (first, second)
 
 
 async def test_a_suspended_name_is_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
