@@ -20,9 +20,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tests.fuzz.targets import TARGETS
 
-CASES: Final = {"decode": 700_000, "frames": 200_000, "handle": 300_000, "restore": 50_000}
+CASES: Final = {
+    "decode": 700_000,
+    "frames": 200_000,
+    "handle": 300_000,
+    "restore": 50_000,
+    "bursts": 2000,
+}
 """How many cases of each target make a run."""
-PER_ROUND: Final = {"decode": 2000, "frames": 1000, "handle": 1000, "restore": 200}
+PER_ROUND: Final = {"decode": 2000, "frames": 1000, "handle": 1000, "restore": 200, "bursts": 5}
 """How many cases share a seed, and with it a state or examples."""
 
 

@@ -39,6 +39,7 @@ from ioasid.service import (
 )
 from ioasid.testing import CheckedAllocator, check_state
 from tests.core.examples import OUTPUTS, REQUESTS
+from tests.fuzz import bursts
 from tests.fuzz.values import (
     FOREIGN_VALUES,
     PIECES,
@@ -293,6 +294,15 @@ class Restoring(Target):
         return "an allocator"
 
 
+class Bursting(Target):
+    """Bursts of frames over a socket: the service lives, and nobody is told what is not theirs."""
+
+    def case(self) -> str:
+        """Run one life of a service."""
+        self.shown = "a life; what is sent is the same again, and not when"
+        return bursts.run(self.choose)
+
+
 def takes_too_much(snapshot: Snapshot) -> bool:
     """Whether it has more IDs than there is time for."""
     ranges = [each for owner in snapshot.sets for each in owner.ranges]
@@ -304,4 +314,5 @@ TARGETS: Final[dict[str, type[Target]]] = {
     "frames": Framing,
     "handle": Handling,
     "restore": Restoring,
+    "bursts": Bursting,
 }
