@@ -105,15 +105,20 @@ class Handlers:
 
     def _owner(self, ioasid: Any, sid: Any, generation: Any) -> IoasidSet:
         # The set of a live ID; refused if the request names another one, or another life.
-        space = self._tables.space
-        owner = space.owner(ioasid) if type(ioasid) is int else None
+        owner = self._tables.space.owner(ioasid) if type(ioasid) is int else None
+        if owner is None or sid is not None or generation is not None:
+            return self._meant(owner, ioasid, sid, generation)
+        return owner
+
+    def _meant(self, owner: IoasidSet | None, ioasid: Any, sid: Any, generation: Any) -> IoasidSet:
+        # Whose ID was found, or nobody's: refused unless it is what the request means.
         if owner is None:
             _check.ioasid(ioasid)
             _check.optional_number(sid, "sid")
             _check.optional_number(generation, "generation")
             raise UnknownIoasid(ioasid)
         if generation is not None:
-            current = space.generation(ioasid)
+            current = self._tables.space.generation(ioasid)
             if _check.number(generation, "generation") != current:
                 raise StaleIoasid(ioasid, generation, current)
         if sid is not None and (type(sid) is not int or sid != owner.sid):

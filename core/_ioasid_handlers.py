@@ -116,9 +116,12 @@ class IoasidHandlers(Handlers):
         wait = request.wait
         if wait is not False:
             _check.flag(wait, "wait")
-        ioasid = request.ioasid
-        owner = self._owner(ioasid, request.sid, request.generation)
+        ioasid, sid, generation = request.ioasid, request.sid, request.generation
         tables = self._tables
+        # As in `alloc`; `_meant` tells what is wrong with the rest.
+        owner = tables.space.owner(ioasid) if type(ioasid) is int else None
+        if owner is None or sid is not None or generation is not None:
+            owner = self._meant(owner, ioasid, sid, generation)
         if not (tables.subscriptions or owner.records or owner.state is not SET_ACTIVE):
             # The most frequent: nobody is told of it, and nothing waits for it.
             tables.seq += 2

@@ -160,8 +160,8 @@ def _counting(typecode: str, first: int, count: int, step: int) -> "array[int]":
 _UP: Final = array("I", range(4 * WORD_BITS))
 """What counts up from near the lowest generation of a word, as most do."""
 
-WITHHELD: Final = 2**32 - 1
-"""Who owns an ID that is withheld: no slot, for there are fewer sets than IDs."""
+WITHHELD: Final = 0
+"""The slot of whoever owns an ID that is withheld, which is nobody."""
 _NO_OWNERS: Final = array("I", bytes(4)) * WORD_BITS
 """What a new word begins with; a copy costs a fourth of making it anew."""
 _SHORT: Final = 8
@@ -236,13 +236,11 @@ class IdSpace(Generic[OwnerT]):
     """The IDs that are taken, each with its owner and the generation of its life.
 
     Whoever takes or releases IDs names the owner: its members and what it has allocated move in
-    the same step as the bits and `live`, here and nowhere else.
+    the same step as the bits, here and nowhere else.
     """
 
-    live: int = 0
-    """How many IDs are taken."""
-    _owners: list[OwnerT | None] = field(factory=list)
-    """By slot."""
+    _owners: list[OwnerT | None] = field(factory=lambda: [None])
+    """By slot; the first one is that of nobody."""
     _free_slots: list[int] = field(factory=list)
     _words: dict[int, Word] = field(factory=dict)
     _full_words: dict[int, int] = field(factory=dict)
@@ -252,6 +250,11 @@ class IdSpace(Generic[OwnerT]):
     """From `_run_first` up to here all IDs are taken: filling up from below need not search."""
     _spare: Word | None = None
     """The word that was emptied last, for the next that begins."""
+
+    @property
+    def live(self) -> int:
+        """How many IDs are taken."""
+        return sum(owner.allocated for owner in self._owners if owner is not None)
 
     def join(self, owner: OwnerT) -> None:
         """Let an owner have IDs from now on."""
@@ -273,8 +276,7 @@ class IdSpace(Generic[OwnerT]):
         position = ioasid & MASK
         if word is None or not word.used >> position & 1:
             return None
-        found = word.owners[position]
-        return None if found == WITHHELD else self._owners[found]
+        return self._owners[word.owners[position]]
 
     def generation(self, ioasid: int) -> int:
         """Return the generation of a taken ID."""
@@ -365,13 +367,15 @@ class IdSpace(Generic[OwnerT]):
         if ioasid > high:
             return None
         number, position = ioasid >> SHIFT, ioasid & MASK
+        bit = 1 << position
         word = self._words.get(number)
-        if word is None or word.used >> position & 1:
+        if word is None or word.used & bit:
             found = self.lowest_free(ioasid, high)
             if found is None:
                 return None
             ioasid = found
             number, position = ioasid >> SHIFT, ioasid & MASK
+            bit = 1 << position
             word = self._words.get(number)
             if word is None:
                 word = self._words[number] = self._spare or Word()
@@ -385,12 +389,10 @@ class IdSpace(Generic[OwnerT]):
         except (IndexError, OverflowError):
             word.make_room(generation, generation)
             word.generations[position] = generation - word.base
-        bit = 1 << position
         word.used = used = word.used | bit
         members = owner.members
         members[number] = members.get(number, 0) | bit
         owner.allocated += 1
-        self.live += 1
         if used == FULL:
             self._mark_full(number)
         return ioasid
@@ -424,7 +426,6 @@ class IdSpace(Generic[OwnerT]):
         if lowest < self._run_end:
             self._run_end = lowest
         owner.allocated -= count
-        self.live -= count
 
     def lowest_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
         """Return the `count` lowest free IDs in [low, high], or `None` if there are too few."""
@@ -462,7 +463,6 @@ class IdSpace(Generic[OwnerT]):
         members[number] = members.get(number, 0) | gained
         count = gained.bit_count()
         owner.allocated += count
-        self.live += count
         if word.used == FULL:
             self._mark_full(number)
 

@@ -27,7 +27,7 @@ from ioasid.core._events import every
 from ioasid.core._holders import how_often
 from ioasid.core._ioasid_records import Record
 from ioasid.core._resyncs import missed_ends, visible
-from ioasid.core._space import FULL, SHIFT, ones
+from ioasid.core._space import FULL, SHIFT, WITHHELD, ones
 from ioasid.core._stages import Stage
 from ioasid.core._subscriptions import Subscription
 from ioasid.core._tables import Tables
@@ -370,7 +370,8 @@ def figures_add_up(tables: Tables) -> None:
         tables.system_sid is None and not any(owner.system for owner in owners)
     )
     assert all(tables.space._owners[owner.slot] is owner for owner in owners)
-    assert len(tables.sets) == len(tables.space._owners) - len(tables.space._free_slots)
+    assert tables.space._owners[WITHHELD] is None
+    assert len(tables.sets) == len(tables.space._owners) - 1 - len(tables.space._free_slots)
     assert tables.set_numbers == sorted(tables.sets)
     assert tables.holder_names == sorted(tables.holders)
     subscriptions = [each for each in tables.subscriptions.values() if not each.leaving]
