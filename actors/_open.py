@@ -129,6 +129,7 @@ async def _driven(
     if commit is not None and not callable(commit):
         raise InvalidArgument.of("commit", commit, "an async callable")
     given = Taps[Decision](taps)
+    by_reboot = _on_reboot(on_reboot)
     if journal is not None:
         for name, other in (("snapshot", snapshot), ("commit", commit)):
             if other is not None:
@@ -139,7 +140,7 @@ async def _driven(
         async with _running(core, mailbox_size, given, commit, keeper) as port:
             yield port, _begin(port, core, goes_on=snapshot is not None)
         return
-    durable = Durable(_path(journal), _on_reboot(on_reboot))
+    durable = Durable(_path(journal), by_reboot)
     orderly = False
     try:
         recovered = await durable.recover(core)

@@ -56,6 +56,7 @@ CALLED_WRONGLY: Final = 2
 NOT_FOUND: Final = 3
 NOT_PERMITTED: Final = 4
 NO_SERVICE: Final = 5
+OUTPUT_LOST: Final = 6
 INTERRUPTED: Final = 128 + signal.SIGINT
 
 JSON: Final = "ioasid.json"

@@ -4,13 +4,16 @@ Answers are tables on a terminal, or JSON with `-o json`, one document or, for `
 With what a command ends is said in `_caller`.
 """
 
+import errno
+import os
 import re
-from typing import Any
+import sys
+from typing import Any, Final
 
 import click
 
 from ioasid.service import _doing, _looking
-from ioasid.service._caller import Caller, output
+from ioasid.service._caller import OUTPUT_LOST, Caller, output, say
 from ioasid.service._completion import completion
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._gate import Member
@@ -19,6 +22,9 @@ from ioasid.service._serving import serve
 from ioasid.service._watching import watch
 
 __all__: list[str] = []
+
+FULL: Final = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
+"""What a file says that takes no more."""
 
 
 class Commands(click.Group):
@@ -62,7 +68,8 @@ def ioasid(context: click.Context, path: str, holder: str | None, token: str | N
     """Serve IOASIDs (PASIDs) to every process of a host, and see and steer who has which.
 
     A command ends with 0 if it did what it says, 1 if it was refused, 2 if it was called wrongly, 3
-    if what was named does not exist, 4 if it is not permitted, and 5 if no service answers.
+    if what was named does not exist, 4 if it is not permitted, 5 if no service answers, and 6 if
+    what there was to say could not be written.
 
     \b
     Examples:
@@ -83,4 +90,15 @@ def main(*commands: click.Command, member: Member | None = None) -> None:
     """Run the command line, with what a package above this one adds to it."""
     for each in commands:
         ioasid.add_command(each)
-    ioasid(prog_name="ioasid", obj=member)
+    try:
+        try:
+            ioasid(prog_name="ioasid", obj=member)
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        # What is left would be tried again at the end.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - it is for the interpreter
+        say(f"ioasid: what there was to say could not be written: {error.strerror}", err=True)
+        sys.exit(OUTPUT_LOST)

@@ -28,7 +28,7 @@ from ioasid.core import (
     WireFormat,
 )
 from ioasid.service._connection import ClientConnection
-from ioasid.service._errors import ConnectionFailed, error_from
+from ioasid.service._errors import ConnectionFailed, SocketDenied, error_from
 from ioasid.service._link import Link
 from ioasid.service._remote_port import RemotePort
 from ioasid.service._sockets import connect
@@ -70,17 +70,32 @@ async def connect_allocator(
     was evicted meanwhile has ended, as its calls and subscriptions say (`SessionEnded`). If that
     fails, or the server was restarted, every call raises `AllocatorClosed`.
 
-    Raises `ConnectionFailed` if nobody answers, `PermissionDenied` for whom the policy lets not in,
-    what `OpenSession` is refused with, and `InvalidArgument`.
+    Raises `ConnectionFailed` if nobody answers, `SocketDenied` for whom the permissions of the file
+    keep away, `PermissionDenied` for whom the policy lets not in, what `OpenSession` is refused
+    with, and `InvalidArgument`.
     """
-    if isinstance(reconnect_within, bool) or not isinstance(reconnect_within, int | float):
-        raise InvalidArgument.of("reconnect_within", reconnect_within, "a number of seconds")
+    _check(path, holder, token, reconnect_within, wire_format)
     link = Link(token, WireFormat(wire_format))
     async with _linked(link, path, reconnect_within, "connect_allocator"):
         opened = await _open(link, holder)
         port = RemotePort(link, opened.session).join(opened)
         yield Session(port, holder, opened)
         await _leave(link, port)
+
+
+def _check(path: Any, holder: Any, token: Any, within: Any, wire_format: Any) -> None:
+    is_path = isinstance(path, str | Path) and "\0" not in fspath(path) and fspath(path)
+    if not is_path and not isinstance(path, socket.socket):
+        raise InvalidArgument.of("path", path, "the path of a socket, or a connected one")
+    if type(holder) is not str or not holder:
+        raise InvalidArgument.of("holder", holder, "a name")
+    if token is not None and type(token) is not str:
+        raise InvalidArgument.of("token", token, "a token, or None")
+    is_number = isinstance(within, int | float) and not isinstance(within, bool)
+    if not is_number or not within >= 0:
+        raise InvalidArgument.of("reconnect_within", within, "a number of seconds, 0 or more")
+    if type(wire_format) not in (str, WireFormat) or wire_format not in set(WireFormat):
+        raise InvalidArgument.of("wire_format", wire_format, "WireFormat.MSGPACK or JSON")
 
 
 @asynccontextmanager
@@ -133,6 +148,8 @@ async def _connect(link: Link, path: str | Path | socket.socket, tasks: TaskGrou
     try:
         sock = path if isinstance(path, socket.socket) else await _connected(where)
         rest = sock.dup()
+    except PermissionError:
+        raise SocketDenied(where) from None
     except OSError as error:
         raise ConnectionFailed(where, _reason(error, where)) from None
     with rest:

@@ -19,6 +19,7 @@ __all__ = [
     "PermissionDenied",
     "ProtocolViolated",
     "RefusedByServer",
+    "SocketDenied",
     "TooLarge",
     "TooMany",
     "UnknownRequest",
@@ -93,6 +94,18 @@ class ConnectionFailed(IoasidError):
 
 
 @define
+class SocketDenied(IoasidError):
+    """EACCES: there is a socket, and the files' permissions keep this user from it."""
+
+    errno = _errno.EACCES
+    template = (
+        "this user may not connect to {path}; join the group that the socket belongs to, or ask "
+        "the operator for another `mode` or `owner`"
+    )
+    path: str
+
+
+@define
 class OutcomeUnknown(IoasidError):
     """ECONNRESET: the connection broke over a request, and the server no longer remembers it.
 
@@ -129,6 +142,7 @@ _OWN: Final[dict[str, type[IoasidError]]] = {
         PermissionDenied,
         ProtocolViolated,
         RefusedByServer,
+        SocketDenied,
         TooLarge,
         TooMany,
         UnknownRequest,

@@ -1,6 +1,8 @@
 """The command line: what an operator sees and does, and the statuses that scripts use."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -8,6 +10,16 @@ import pytest
 
 from ioasid.service._command import ioasid
 from tests.service.programs import a_program, call
+
+
+@pytest.mark.parametrize("what", ["--help", "completion bash", "probe"])
+def test_output_that_nobody_takes(what: str) -> None:
+    """It is one line, and a status of its own: what was asked for may have been done."""
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - it is a device
+        command = [sys.executable, "-m", "ioasid", *what.split()]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    lost = "ioasid: what there was to say could not be written: No space left on device\n"
+    assert (6, lost) == (done.returncode, done.stderr)
 
 
 @pytest.mark.slow

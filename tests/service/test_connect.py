@@ -3,10 +3,11 @@
 import asyncio
 import os
 import socket
+import sys
 from contextlib import AbstractAsyncContextManager
-from math import inf
+from math import inf, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import anyio.lowlevel
@@ -151,6 +152,58 @@ async def test_a_crash_suspends() -> None:
             await anyio.lowlevel.checkpoint()
         async with a_client(service, "vm") as vm:
             assert (True, ((1, 1),)) == (vm.opened.resumed, vm.opened.references)
+
+
+DENIED: Final = """
+import os, sys
+import anyio
+from anyio._backends import _asyncio
+from ioasid.service import SocketDenied, connect_allocator
+async def main():
+    try:
+        async with connect_allocator(sys.argv[1], holder="vm"):
+            print("in")
+    except SocketDenied as error:
+        print(error)
+os.setgid(65534)
+os.setuid(65534)
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_socket_that_is_not_for_this_user() -> None:
+    """It is there, and somebody answers: what is missing is the permission, and so it says."""
+    async with a_service() as service:
+        service.path.parent.chmod(0o755)
+        service.path.chmod(0o600)
+        done = await anyio.run_process([sys.executable, "-c", DENIED, str(service.path)])
+        said = done.stdout.decode()
+        assert said.startswith(
+            f"EACCES: this user may not connect to {service.path}; join the group"
+        )
+
+
+REFUSED: Final[dict[str, tuple[Any, ...]]] = {
+    "path": (None, 5, b"socket", "", "a\0b"),
+    "holder": (None, 5, ""),
+    "token": (5, b"vm-1", True),
+    "reconnect_within": (-5, True, "5", None, nan),
+    "wire_format": ("nonsense", 5, None, []),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values]
+)
+async def test_what_it_is_not_connected_by(tmp_path: Path, name: str, value: Any) -> None:
+    """Each argument is checked before anything is done, and named."""
+    given: dict[str, Any] = {"path": tmp_path / "gone", "holder": "vm", name: value}
+    with pytest.raises(InvalidArgument) as raised:
+        async with connect_allocator(**given):
+            raise AssertionError
+    assert name == raised.value.argument
 
 
 async def test_nobody_answers(tmp_path: Path) -> None:

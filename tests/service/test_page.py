@@ -122,7 +122,7 @@ def test_every_frame_and_error_is_on_the_page() -> None:
         if kind.__name__ != "Refused":
             for field in kind.__struct_fields__:
                 assert f"`{field}`" in rows[kind.__name__], (kind, field)
-    of_clients = {"ConnectionFailed", "OutcomeUnknown", "RefusedByServer"}
+    of_clients = {"ConnectionFailed", "OutcomeUnknown", "RefusedByServer", "SocketDenied"}
     for name, error in _OWN.items():
         if name not in of_clients:
             assert f"| {errorcode[error.errno]} |" in rows[name], name
