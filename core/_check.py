@@ -88,14 +88,14 @@ def kinds(value: Any) -> frozenset[EventKind]:
     """Check event kinds: a set of `EventKind`, not empty."""
     if type(value) in (frozenset, set) and value and all(type(kind) is EventKind for kind in value):
         return frozenset(value)
-    refuse("kinds", value, "a set of EventKind that is not empty")
+    refuse("kinds", value, "a set of members of EventKind, which no strings are, with one at least")
 
 
 def kind(value: Any) -> EventKind:
     """Check an event kind that a publisher may send: any but RECLAIM, which only happens."""
     if type(value) is EventKind and value is not EventKind.RECLAIM:
         return value
-    refuse("kind", value, "EventKind.ALLOC, BIND, UNBIND or FREE")
+    refuse("kind", value, "a member of EventKind: ALLOC, BIND, UNBIND or FREE")
 
 
 def priority(value: Any) -> Priority:
