@@ -345,7 +345,11 @@ class Model(Events):
                 return core.Done()
             case core.Evict(who):
                 refuse(who not in self.holders, core.UnknownHolder(who))
-                return self.remove(who)
+                expelled = self.holders[who]
+                left = self.remove(who)
+                if expelled:
+                    self.effects.append(core.Expel(expelled))
+                return left
             case core.SuspendAll():
                 live = {session: who for who, session in self.holders.items() if session}
                 for session in sorted(live):
