@@ -26,8 +26,8 @@ T = TypeVar("T")
 SHARE: Final = 2
 """The most items of one lane in a batch, while more than one sender asks.
 
-A larger share costs less per item, and keeps others waiting for longer: with this one, `make bench`
-shows the slowest of a hundred asks to stay within twice its time on an idle allocator.
+A larger share costs less per item, and keeps others waiting for longer: `isolation_p99` and
+`isolation_throughput` of `make bench` show both.
 """
 
 LONE_SHARE: Final = 64
