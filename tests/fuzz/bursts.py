@@ -61,6 +61,8 @@ NAMES: Final = ("kvm", "vtd", "vdcm")
 WITHIN: Final = (None, 0.001, 10.0)
 BRIEF: Final = 0.005
 """Seconds for which answers are read between two bursts."""
+IN_MEMORY: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where the journals are, if there is such a place: what a disk takes is not looked at."""
 LONG: Final = 20.0
 """Seconds after which an answer is taken to be lost."""
 
@@ -342,7 +344,7 @@ async def a_life(choose: Choose, kept: str, clients: int) -> None:
     """Serve some clients until they are gone, and look at what is left of them."""
     menu = [choose.randrange(len(MENU)) for _ in range(choose.randint(2, 9))]
     firsts = choose.choice((0, 2, 20))
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=IN_MEMORY) as folder:
         ways: dict[str, dict[str, Any]] = {
             "nothing": {},
             "a journal": {"journal": Path(folder, "journal")},
