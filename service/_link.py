@@ -63,12 +63,9 @@ from ioasid.service._frames import (
 )
 from ioasid.service._memory import is_repeatable, is_waiting
 from ioasid.service._then import Then
-from ioasid.service._transport import Transport
+from ioasid.service._transport import CHUNK, Transport
 
 __all__: list[str] = []
-
-CHUNK: Final = 1 << 16
-"""Bytes that are made at once for a transport."""
 
 
 class Link:
