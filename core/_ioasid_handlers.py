@@ -118,7 +118,7 @@ class IoasidHandlers(Handlers):
             _check.flag(wait, "wait")
         ioasid, sid, generation = request.ioasid, request.sid, request.generation
         tables = self._tables
-        # As in `alloc`; `_meant` tells what is wrong with the rest.
+        # As `_owner`, which the most frequent need not pay a call for.
         owner = tables.space.owner(ioasid) if type(ioasid) is int else None
         if owner is None or sid is not None or generation is not None:
             owner = self._meant(owner, ioasid, sid, generation)

@@ -403,9 +403,10 @@ class IdSpace(Generic[OwnerT]):
     def next_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
         """Return `count` free IDs in [low, high], by the order of reuse, or `None` if too few.
 
-        They come ascending, as `words` has them.
+        Here that is the lowest. They come ascending, as `words` has them.
         """
-        return self.lowest_words(count, low, high)
+        found, missing = self.some_words(count, low, high)
+        return None if missing else found
 
     def release(self, owner: OwnerT, lowest: int, released: int, count: int = 1) -> None:
         """Take `count` IDs of one word back: the bits in `released`, `lowest` the first ID."""
@@ -426,11 +427,6 @@ class IdSpace(Generic[OwnerT]):
         if lowest < self._run_end:
             self._run_end = lowest
         owner.allocated -= count
-
-    def lowest_words(self, count: int, low: int, high: int) -> list[tuple[int, int]] | None:
-        """Return the `count` lowest free IDs in [low, high], or `None` if there are too few."""
-        found, missing = self.some_words(count, low, high)
-        return None if missing else found
 
     def some_words(self, count: int, low: int, high: int) -> tuple[list[tuple[int, int]], int]:
         """Return the lowest free IDs in [low, high], at most `count`, and how many are missing."""

@@ -49,7 +49,7 @@ def take(space: IdSpace[Owner], ioasid: int, owner: Owner) -> None:
 
 def lowest(space: IdSpace[Owner], count: int, low: int, high: int) -> list[tuple[int, int]] | None:
     """The lowest free IDs, as ranges."""
-    found = space.lowest_words(count, low, high)
+    found = space.next_words(count, low, high)
     if found is None:
         return None
     numbers = [number for number, _ in found]
