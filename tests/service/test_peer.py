@@ -54,7 +54,8 @@ from ioasid.service import (
     Welcome,
     _server,
 )
-from tests.journal.disk import IOERR_FSYNC, failing_disk
+from tests.journal.disk import IOERR_FSYNC, Disk, failing_disk
+from tests.journal.disk import Done as DoneToDisk
 from tests.service.services import (
     UID,
     Raw,
@@ -73,6 +74,20 @@ async def opened(client: Raw, name: str = "vm", number: int = 1) -> int:
     answer = await client.ask(Ask(OpenSession(name), number))
     assert isinstance(answer, SessionOpened), answer
     return answer.session
+
+
+def hold_syncs(disk: Disk) -> tuple[Flag, Flag]:
+    """Let no sync end from now on; returns what tells that one began, and what lets all go on."""
+    held, release = Flag(), Flag()
+
+    def hold(done: DoneToDisk) -> int:
+        if done.action == "sync":
+            held.set()
+            assert release.wait(60)
+        return 0
+
+    disk.fails = hold
+    return held, release
 
 
 def error_of(answer: Any) -> str:
@@ -249,14 +264,6 @@ async def test_giving_up() -> None:
 
 async def test_a_subscription_that_is_given_up_while_it_is_kept(tmp_path: Path) -> None:
     """Who does not know its number is told nothing of it."""
-    held, release = Flag(), Flag()
-
-    def hold(done: Any) -> int:
-        if done.action == "sync":
-            held.set()
-            assert release.wait(60)
-        return 0
-
     with failing_disk() as disk:
         async with (
             a_service(journal=tmp_path / "j") as service,
@@ -265,7 +272,7 @@ async def test_a_subscription_that_is_given_up_while_it_is_kept(tmp_path: Path) 
             session = await opened(client)
             number = (await client.ask(Ask(Subscribe(hold=True), 2, session))).subscription
             await client.ask(Ask(Detach(number), 3, session))
-            disk.fails = hold
+            held, release = hold_syncs(disk)
             await client.send(Ask(Subscribe(hold=True), 4, session))
             while not held.is_set():
                 await checkpoint()
@@ -581,19 +588,11 @@ async def test_insisting_and_going(tmp_path: Path, name: str | None) -> None:
 
 async def test_coming_back_before_a_session_is_open(tmp_path: Path) -> None:
     """Who asked for it on a connection that broke does not keep it from who comes back."""
-    held, release = Flag(), Flag()
-
-    def hold(done: Any) -> int:
-        if done.action == "sync":
-            held.set()
-            assert release.wait(60)
-        return 0
-
     with failing_disk() as disk:
         async with a_service(journal=tmp_path / "j") as service, a_client(service):
             async with a_raw_client(service.path) as client:
                 await client.hello("one who comes back")
-                disk.fails = hold
+                held, release = hold_syncs(disk)
                 await client.send(Ask(OpenSession("vtd"), 1))
                 while not held.is_set():
                     await checkpoint()
