@@ -7,7 +7,7 @@ from anyio import CancelScope, Lock
 from attrs import define, field
 
 from ioasid.actors import Host, Session, Vm, VmExport
-from ioasid.core import SetNotFrozen, SetRecord, SetState, UnknownToken
+from ioasid.core import SetNotFrozen, SetRecord, SetState, UnknownToken, _check
 from ioasid.fleet._errors import StaleCommand, UnknownVm
 from ioasid.fleet._protocol import Act, Command
 from ioasid.fleet._store import Store
@@ -28,8 +28,8 @@ class Agent(Protocol):
 
 
 def vm_key(vm: str) -> str:
-    """Return the key of a VM's record."""
-    return f"vm/{vm}"
+    """Return the key of a VM's record. Raises `InvalidArgument` for what can be no token."""
+    return f"vm/{_check.name(vm, 'vm')}"
 
 
 @define(eq=False)

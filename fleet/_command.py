@@ -16,15 +16,23 @@ from attrs import frozen
 
 from ioasid.core import InvalidArgument, IoasidError
 from ioasid.fleet._coordinator import Coordinator, decode_record
-from ioasid.fleet._errors import HostUnreachable, StoreUnavailable
+from ioasid.fleet._errors import (
+    HistoryLost,
+    HostUnreachable,
+    StoreForbidden,
+    StoreFull,
+    StoreUnavailable,
+    UnknownHost,
+    UnknownTenant,
+)
 from ioasid.fleet._etcd import open_store
 from ioasid.fleet._hosts import HostRecord, alive_hosts
 from ioasid.fleet._line import StoreLine
 from ioasid.fleet._member import member
 from ioasid.fleet._protocol import Phase, VmRecord
-from ioasid.fleet._store import Changed, Store
+from ioasid.fleet._store import Changed, Store, host_name
 from ioasid.fleet._tenants import Tenants
-from ioasid.service._caller import INTERRUPTED, NO_SERVICE, Caller, Command, fail
+from ioasid.service._caller import INTERRUPTED, NO_SERVICE, REFUSED, Caller, Command, fail, say
 from ioasid.service._command import main as run
 from ioasid.service._plain import plain
 
@@ -46,9 +54,14 @@ class _Fleet:
         """Run one command; one that Ctrl-C ends has the status `interrupted`."""
         try:
             return anyio.run(self._run, ask)
+        except (StoreForbidden, StoreFull) as error:
+            fail(error)
         except (StoreUnavailable, HostUnreachable) as error:
-            click.echo(f"ioasid: {error}", err=True)
+            say(f"ioasid: {error}", err=True)
             sys.exit(NO_SERVICE)
+        except HistoryLost as error:
+            say(f"ioasid: {error}", err=True)
+            sys.exit(REFUSED)
         except IoasidError as error:
             fail(error)
         except KeyboardInterrupt:
@@ -181,8 +194,12 @@ def move(fleet: _Fleet, vm: str, host: str) -> None:
     """  # noqa: D301 - for Click
 
     async def ask(coordinator: Coordinator) -> VmRecord:
-        if host not in {each.host for each in await alive_hosts(coordinator.store)}:
-            raise HostUnreachable(host)
+        await coordinator.where(vm)
+        alive = [each.host for each in await alive_hosts(coordinator.store)]
+        if host_name(host) not in alive:
+            if host in {each.host for each in await _records(coordinator.store)}:
+                raise HostUnreachable(host)
+            raise UnknownHost(host, ", ".join(alive) or "none")
         await coordinator.move(vm, host)
         return await coordinator.where(vm)
 
@@ -239,7 +256,10 @@ def limits(fleet: _Fleet, tenant: str | None, limit: str | None) -> None:
         if tenant is None:
             return await tenants.all()
         if limit is None:
-            return await tenants.look(tenant)
+            found = await tenants.look(tenant)
+            if found.limit is None and not found.used:
+                raise UnknownTenant(tenant)
+            return found
         return await tenants.limit(tenant, _limit(limit))
 
     fleet.show(fleet.run(ask), "tenant", "limit", "used")
@@ -304,7 +324,7 @@ def _shown(key: str, value: bytes | None) -> dict[str, Any] | None:
         case "vm", None:
             return {"vm": name, "phase": "GONE"}
         case "vm", bytes() as found:
-            record = decode_record(found)
+            record = decode_record(found, key)
             return {
                 "vm": name,
                 "phase": record.phase,
@@ -335,7 +355,7 @@ def _said(
 
 async def _records(store: Store) -> list[VmRecord]:
     found, _ = await store.get("vm/")
-    return [decode_record(found[key].value) for key in sorted(found)]
+    return [decode_record(found[key].value, key) for key in sorted(found)]
 
 
 def main() -> None:

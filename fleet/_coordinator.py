@@ -7,11 +7,17 @@ from attrs import define
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from ioasid.core import IoasidError
+from ioasid.core import InvalidArgument, IoasidError
 from ioasid.fleet._agent import Agent, vm_key
-from ioasid.fleet._errors import MoveAborted, MoveUnderWay, StaleCommand, UnknownVm
+from ioasid.fleet._errors import (
+    MoveAborted,
+    MoveUnderWay,
+    RecordTooLarge,
+    StaleCommand,
+    UnknownVm,
+)
 from ioasid.fleet._protocol import Move, Phase, Send, VmRecord
-from ioasid.fleet._store import Store
+from ioasid.fleet._store import Store, decoded, host_name
 
 __all__ = ["Coordinator", "decode_record", "encode_record"]
 
@@ -23,9 +29,9 @@ def encode_record(record: VmRecord) -> bytes:
     return msgpack.encode(record)
 
 
-def decode_record(value: bytes) -> VmRecord:
-    """Return a record from what the store kept."""
-    return _DECODER.decode(value)
+def decode_record(value: bytes, key: str = "vm/") -> VmRecord:
+    """Return a record from what the store kept under a key. Raises `UnreadableRecord`."""
+    return decoded(_DECODER, key, value)
 
 
 @define(eq=False)
@@ -33,7 +39,8 @@ class Coordinator:
     """Moves VMs between the hosts that `reach` finds an agent for, by name.
 
     It keeps nothing: when it ends anywhere on its way, another one goes on with `finish` or
-    `abort`. Every method raises `StoreUnavailable` and `HostUnreachable`: what was begun stands.
+    `abort`. Every method raises `StoreUnavailable` and `HostUnreachable`: what was begun stands;
+    and `InvalidArgument` for what can be no name.
     """
 
     store: Store
@@ -41,8 +48,8 @@ class Coordinator:
 
     async def own(self, vm: str, host: str) -> None:
         """Note that a VM runs at a host. Raises `MoveUnderWay` if it has a record."""
-        record = VmRecord(vm, Phase.OWNED, host)
         key = vm_key(vm)
+        record = VmRecord(vm, Phase.OWNED, host_name(host))
         if await self.store.txn({key: 0}, {key: encode_record(record)}) is None:
             present = await self.where(vm)
             raise MoveUnderWay(vm, present.phase, present.host)
@@ -56,6 +63,7 @@ class Coordinator:
 
         To where it is, it need not. Raises `MoveUnderWay` and `UnknownVm`.
         """
+        host_name(target, "target")
         move = await self._read(vm)
         record = move.record
         if record.phase is not Phase.OWNED:
@@ -85,7 +93,12 @@ class Coordinator:
         return await self._go_on(await self._read(vm))
 
     async def abort(self, vm: str, reason: str = "told to") -> VmRecord:
-        """Abort a VM's move if that is not decided yet, and go on until nothing moves."""
+        """Abort a VM's move if that is not decided yet, and go on until nothing moves.
+
+        What the record then gives as the `reason` is some text.
+        """
+        if type(reason) is not str or not reason:
+            raise InvalidArgument.of("reason", reason, "text that is not empty")
         move = await self._read(vm)
         move.give_up(reason)
         return await self._go_on(move, reason)
@@ -104,7 +117,12 @@ class Coordinator:
                     continue
                 move.answered(answer)
                 continue
-            revision = await self._write(todo.record, todo.revision)
+            try:
+                revision = await self._write(todo.record, todo.revision)
+            except RecordTooLarge as error:
+                # Its export is, and what follows an abort has none.
+                move.answered(error)
+                continue
             if revision is None:
                 move = await self._again(move, aborting)
             else:
@@ -122,7 +140,7 @@ class Coordinator:
         found = (await self.store.get(key))[0].get(key)
         if found is None:
             raise UnknownVm(vm, "in the fleet")
-        return Move(decode_record(found.value), found.revision)
+        return Move(decode_record(found.value, key), found.revision)
 
     async def _write(self, record: VmRecord, revision: int) -> int | None:
         key = vm_key(record.vm)

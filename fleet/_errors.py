@@ -13,10 +13,16 @@ __all__ = [
     "HostUnreachable",
     "MoveAborted",
     "MoveUnderWay",
+    "RecordTooLarge",
     "StaleCommand",
+    "StoreForbidden",
+    "StoreFull",
     "StoreUnavailable",
     "TenantExhausted",
+    "UnknownHost",
+    "UnknownTenant",
     "UnknownVm",
+    "UnreadableRecord",
     "VmElsewhere",
 ]
 
@@ -56,10 +62,67 @@ class HostUnreachable(IoasidError):
 
 @define
 class StoreUnavailable(IoasidError):
-    """EAGAIN: the store does not answer: what was asked of it may have been done or not."""
+    """EAGAIN: the store does not answer: what was asked of it may have been done or not.
+
+    `reason` is what was found where it should be, `advice` what to do about that.
+    """
 
     errno = _errno.EAGAIN
-    template = "the store does not answer ({reason}); ask again"
+    template = "{store} does not answer: {reason}; {advice}"
+    reason: str
+    store: str = "the store"
+    advice: str = "ask again"
+
+
+@define
+class StoreForbidden(StoreUnavailable):
+    """EACCES: the store lets in nobody without a password, and a fleet has none; nothing was done.
+
+    Everything goes on when it does.
+    """
+
+    errno = _errno.EACCES
+    template = "{store} does not let a fleet in: {reason}; {advice}"
+
+
+@define
+class StoreFull(StoreUnavailable):
+    """ENOSPC: the store takes nothing more, and is only read; nothing was done.
+
+    Everything goes on when it does.
+    """
+
+    errno = _errno.ENOSPC
+    template = "{store} is full: {reason}; {advice}"
+
+
+@define
+class RecordTooLarge(IoasidError):
+    """EMSGSIZE: the store does not take so much at once, as of a VM with many IDs that moves.
+
+    Nothing was done. A move that comes to this is aborted.
+    """
+
+    errno = _errno.EMSGSIZE
+    template = "{store} does not take so much at once: {reason}; {advice}"
+    reason: str
+    store: str = "the store"
+    advice: str = "let it take more"
+
+
+@define
+class UnreadableRecord(IoasidError):
+    """EBADMSG: what is under a key of the store is no record of this version of a fleet.
+
+    Another program has put it there, or a newer version of this one. It stays as it is.
+    """
+
+    errno = _errno.EBADMSG
+    template = (
+        "what the store has under {key!r} is no record of a fleet: {reason}; run one version on "
+        "all hosts, and keep other programs out of this store"
+    )
+    key: str
     reason: str
 
 
@@ -110,6 +173,29 @@ class UnknownVm(NotFound):
 
 
 @define
+class UnknownHost(NotFound):
+    """ENOENT: the fleet has no host of this name: none is alive, and no VM is said to be there."""
+
+    template = (
+        "there is no host {host!r} in the fleet; those that are alive: {alive}. One joins when "
+        "its service runs with the fleet's URL"
+    )
+    host: str
+    alive: str
+
+
+@define
+class UnknownTenant(NotFound):
+    """ENOENT: the fleet knows nothing of a tenant, which has neither a limit nor a VM."""
+
+    template = (
+        "there is no tenant {tenant!r} in the fleet; it has neither a limit nor a VM. Setting a "
+        "limit makes it known"
+    )
+    tenant: str
+
+
+@define
 class MoveUnderWay(Busy):
     """EBUSY: the VM is moving already; finish or abort that first."""
 
@@ -137,10 +223,16 @@ _OWN: Final[dict[str, type[IoasidError]]] = {
         HostUnreachable,
         MoveAborted,
         MoveUnderWay,
+        RecordTooLarge,
         StaleCommand,
+        StoreForbidden,
+        StoreFull,
         StoreUnavailable,
         TenantExhausted,
+        UnknownHost,
+        UnknownTenant,
         UnknownVm,
+        UnreadableRecord,
         VmElsewhere,
     )
 }

@@ -1,18 +1,24 @@
-"""The store in etcd, by the client library `aetcd` (`pip install "ioasid[fleet]"`); on asyncio.
+"""The store in etcd, by the client library `aetcd`, which the extra `fleet` brings; on asyncio.
 
 That is asyncio and uvloop; on trio the library does not run.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
 from anyio import sleep
 from attrs import define
 
 from ioasid.core import InvalidArgument
-from ioasid.fleet._errors import HistoryLost, StoreUnavailable
+from ioasid.fleet._errors import (
+    HistoryLost,
+    RecordTooLarge,
+    StoreForbidden,
+    StoreFull,
+    StoreUnavailable,
+)
 from ioasid.fleet._store import Changed, Found, Lease
 
 __all__ = ["EtcdStore", "open_etcd", "open_store"]
@@ -23,6 +29,41 @@ EVERYTHING: Final = b"\0", b"\0"
 """The range of all keys, as etcd has it."""
 AGAIN: Final = 0.1
 """Seconds until a watch whose server is gone is tried again."""
+OPTIONS: Final = {"grpc.max_receive_message_length": -1}
+"""Of the connection: a fleet of many VMs is more than gRPC takes unless told."""
+
+_LEASE_GONE: Final = "requested lease not found"
+_TELL: Final = "give the address of another, or turn that off (`etcdctl auth disable`)"
+_START: Final = "start it there, or give the address of one that runs"
+_WHICH_PORT: Final = "give the port that an etcd has for clients, 2379 unless told, without TLS"
+_ENLARGE: Final = "start it with a larger --max-request-bytes"
+_MAJORITY: Final = "ask again when most of its members run"
+_Kind: TypeAlias = type[StoreUnavailable] | type[RecordTooLarge]
+_MET: Final[dict[str, tuple[_Kind, str, str]]] = {
+    "user name is empty": (StoreForbidden, "it asks for a user and a password", _TELL),
+    "permission denied": (StoreForbidden, "it permits this to its users only", _TELL),
+    "invalid auth token": (StoreForbidden, "it asks for a user and a password", _TELL),
+    "database space exceeded": (
+        StoreFull,
+        "its database has the size that it may have",
+        "compact and defragment it, or raise its quota, and then `etcdctl alarm disarm`",
+    ),
+    "message larger than max": (RecordTooLarge, "it has a bound for a request", _ENLARGE),
+    "request is too large": (RecordTooLarge, "it has a bound for a request", _ENLARGE),
+    "connection refused": (StoreUnavailable, "nothing listens there", _START),
+    "lookup": (StoreUnavailable, "the name of the host is not known", "give one that is"),
+    "http/2": (StoreUnavailable, "something else than an etcd listens there", _WHICH_PORT),
+    "socket closed": (StoreUnavailable, "it hangs up, as one with TLS does", _WHICH_PORT),
+    "deadline exceeded": (
+        StoreUnavailable,
+        f"it says nothing for {PATIENCE} s",
+        "ask again, and see whether it hangs, or is no etcd",
+    ),
+    "request timed out": (StoreUnavailable, "its members come to no decision", _MAJORITY),
+    "no leader": (StoreUnavailable, "it has no leader", _MAJORITY),
+    "leader changed": (StoreUnavailable, "it has a new leader", "ask again"),
+}
+"""What etcd or gRPC says, in small letters: the error, what that means, and what to do."""
 
 
 @asynccontextmanager
@@ -37,9 +78,12 @@ async def open_etcd(host: str = "127.0.0.1", port: int = 2379) -> AsyncIterator[
         raise InvalidArgument.of("host", host, "the name or address of a host")
     if type(port) is not int or not 0 < port < 2**16:
         raise InvalidArgument.of("port", port, "an int in 1..65535")
-    client = aetcd.Client(host=host, port=port, timeout=PATIENCE)
+    client = aetcd.Client(host=host, port=port, timeout=PATIENCE, options=OPTIONS)
+    name = f"[{host}]" if ":" in host else host
     try:
-        yield EtcdStore(client, aetcd.ClientError, aetcd.RevisionCompactedError)
+        yield EtcdStore(
+            client, f"http://{name}:{port}", aetcd.ClientError, aetcd.RevisionCompactedError
+        )
     finally:
         await client.close()
 
@@ -64,6 +108,7 @@ class EtcdStore:
     """An etcd, as a `Store`; made by `open_etcd`."""
 
     _client: Any
+    _url: str
     _error: type[Exception]
     _lost: type[Exception]
 
@@ -73,7 +118,7 @@ class EtcdStore:
             found = await (
                 self._client.get_prefix(prefix.encode()) if prefix else self._client.get_all()
             )
-        there = {each.key.decode(): Found(each.value, each.mod_revision) for each in found}
+        there = {_text(each.key): Found(each.value, each.mod_revision) for each in found}
         return there, found.header.revision
 
     async def txn(
@@ -86,16 +131,21 @@ class EtcdStore:
         parts = self._client.transactions
         of = lease.number if isinstance(lease, _Lease) else None
         with self._answering():
-            done, answers = await self._client.transaction(
-                compare=[parts.mod(key.encode()) == rev for key, rev in compare.items()],
-                success=[
-                    parts.delete(key.encode())
-                    if value is None
-                    else parts.put(key.encode(), value, lease=of)
-                    for key, value in write.items()
-                ],
-                failure=[],
-            )
+            try:
+                done, answers = await self._client.transaction(
+                    compare=[parts.mod(key.encode()) == rev for key, rev in compare.items()],
+                    success=[
+                        parts.delete(key.encode())
+                        if value is None
+                        else parts.put(key.encode(), value, lease=of)
+                        for key, value in write.items()
+                    ],
+                    failure=[],
+                )
+            except self._error as error:
+                if _LEASE_GONE not in str(error):
+                    raise
+                done, answers = False, ()
         if not done:
             return None
         first = answers[0]
@@ -125,8 +175,12 @@ class EtcdStore:
                     else self._client.watch(*EVERYTHING, start_revision=revision)
                 )
                 try:
+                    if watch.watch_id < 0:
+                        # It was refused, which a read tells the reason of.
+                        await self.get(prefix)
+                        raise self._error
                     async for event in watch:
-                        key, now = event.kv.key.decode(), event.kv.mod_revision
+                        key, now = _text(event.kv.key), event.kv.mod_revision
                         if now > revision:
                             revision, seen = now, set()
                         if key in seen:
@@ -138,7 +192,9 @@ class EtcdStore:
                     await watch.cancel()
             except self._lost as error:
                 raise HistoryLost(revision) from error
-            except self._error:
+            except StoreForbidden:
+                raise
+            except (StoreUnavailable, self._error):
                 pass
             await sleep(AGAIN)
 
@@ -153,7 +209,18 @@ class EtcdStore:
         try:
             yield
         except self._error as error:
-            raise StoreUnavailable(f"{type(error).__name__}: {error}") from error
+            store = f"the etcd at {self._url}"
+            # A watch that is not answered in time says nothing.
+            said = str(error) or "deadline exceeded"
+            for words, (kind, found, advice) in _MET.items():
+                if words in said.lower():
+                    raise kind(found, store, advice) from error
+            raise StoreUnavailable(f"it says {said!r}", store) from error
+
+
+def _text(key: bytes) -> str:
+    # Other programs may have other keys, which no name here comes to.
+    return key.decode(errors="surrogateescape")
 
 
 @define(eq=False)
@@ -167,4 +234,8 @@ class _Lease:
 
     async def end(self) -> None:
         with self.store._answering():
-            await self.store._client.revoke_lease(self.number)
+            try:
+                await self.store._client.revoke_lease(self.number)
+            except self.store._error as error:
+                if _LEASE_GONE not in str(error):
+                    raise

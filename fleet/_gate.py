@@ -28,8 +28,14 @@ from ioasid.core import (
     UnknownSet,
     UnknownToken,
 )
+from ioasid.fleet._agent import vm_key
 from ioasid.fleet._coordinator import decode_record
-from ioasid.fleet._errors import StoreUnavailable, TenantExhausted, VmElsewhere
+from ioasid.fleet._errors import (
+    StoreUnavailable,
+    TenantExhausted,
+    UnreadableRecord,
+    VmElsewhere,
+)
 from ioasid.fleet._protocol import Phase
 from ioasid.fleet._tenants import Tenants
 from ioasid.service import Carry
@@ -84,12 +90,16 @@ class FleetGate:
         present = await self._set(token)
         if present is not None:
             raise TokenInUse(token, present.sid)
+        try:
+            vm_key(token)
+        except InvalidArgument:
+            # The allocator has the words for it.
+            return await carry(request)
         quota = request.quota
         if quota is None:
             raise InvalidArgument("quota", "None", "a number: the fleet counts it before")
         tenant = None if request.group is None else await self._tenant(request.group)
         if type(quota) is not int or not 0 < quota < 2**32:
-            # The allocator has the words for it.
             return await carry(request)
         await self._claim(token, quota, request.group, tenant)
         answer = await carry(request)
@@ -122,9 +132,18 @@ class FleetGate:
 
     async def keep_mending(self) -> None:
         """Mend for ever; for a task of its own."""
+        said = ""
         while True:
-            with suppress(StoreUnavailable):
+            try:
                 await self.mend()
+                said = ""
+            except StoreUnavailable:
+                # Who announces the host says so.
+                pass
+            except UnreadableRecord as error:
+                if said != str(error):
+                    logger.warning("what is counted for nothing stays counted: %s", error)
+                said = str(error)
             await sleep(MEND)
 
     async def mend(self) -> None:
@@ -153,7 +172,7 @@ class FleetGate:
     async def _release_gone(self, *, but: str = "") -> set[str]:
         # Returns the tokens that have a record, whoever's it is.
         found, _ = await self.tenants.store.get("vm/")
-        records = [decode_record(each.value) for each in found.values()]
+        records = [decode_record(each.value, key) for key, each in found.items()]
         for record in records:
             if record.host != self.name or record.phase is not Phase.OWNED or record.vm == but:
                 continue

@@ -1,5 +1,6 @@
 """The hosts of a fleet: which are alive. One that is not may still run what it ran."""
 
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -10,9 +11,11 @@ from msgspec import msgpack
 from ioasid.actors._one_task import one_task
 from ioasid.core import InvalidArgument, Message, Statistics
 from ioasid.fleet._errors import StoreUnavailable
-from ioasid.fleet._store import Store
+from ioasid.fleet._store import Store, decoded, host_name
 
 __all__ = ["HostRecord", "alive_hosts", "announce"]
+
+logger = logging.getLogger("ioasid.fleet")
 
 HOSTS: Final = "host/"
 
@@ -53,12 +56,11 @@ async def announce(
     """
     if type(seconds) is not int or seconds < 1:
         raise InvalidArgument.of("seconds", seconds, "an int of 1 or more")
-    if type(host) is not str or not host or "/" in host:
-        raise InvalidArgument.of("host", host, "a name without a slash")
+    host_name(host)
 
     async def keep() -> None:
         lease = None
-        told = b""
+        told, said = b"", ""
         try:
             while True:
                 now = HostRecord(host)
@@ -74,8 +76,13 @@ async def announce(
                     if value != told:
                         await store.txn({}, {host_key(host): value}, lease)
                         told = value
-                except StoreUnavailable:
-                    pass
+                    if said:
+                        logger.info("the store of the fleet answers again")
+                    said = ""
+                except StoreUnavailable as error:
+                    if said != str(error):
+                        logger.warning("the fleet takes %s for not alive: %s", host, error)
+                    said = str(error)
                 await sleep(seconds / 3)
         finally:
             if lease is not None:
@@ -90,6 +97,6 @@ async def announce(
 
 
 async def alive_hosts(store: Store) -> tuple[HostRecord, ...]:
-    """Return the hosts that are alive, ascending by name."""
+    """Return the hosts that are alive, ascending by name. Raises `UnreadableRecord`."""
     found, _ = await store.get(HOSTS)
-    return tuple(_DECODER.decode(found[key].value) for key in sorted(found))
+    return tuple(decoded(_DECODER, key, found[key].value) for key in sorted(found))

@@ -17,10 +17,16 @@ from msgspec import msgpack
 from ioasid.actors import VmExport
 from ioasid.core import Done, IoasidError, Refused, refusal_of
 from ioasid.fleet._agent import Agent
-from ioasid.fleet._errors import HistoryLost, HostUnreachable, StoreUnavailable, error_of
+from ioasid.fleet._errors import (
+    HistoryLost,
+    HostUnreachable,
+    RecordTooLarge,
+    StoreUnavailable,
+    error_of,
+)
 from ioasid.fleet._hosts import host_key
 from ioasid.fleet._protocol import Command
-from ioasid.fleet._store import Lease, Store
+from ioasid.fleet._store import Lease, Store, decoded
 
 __all__ = ["StoreLine", "serving_agent"]
 
@@ -112,7 +118,7 @@ class StoreLine:
                 async with self.store.watch(key, since) as changes:
                     async for change in changes:
                         if change.key == answer and change.value is not None:
-                            found.append(_ANSWER.decode(change.value))
+                            found.append(decoded(_ANSWER, answer, change.value))
                         elif change.key == alive and change.value is None:
                             found.append(HostUnreachable(self.host))
                         if found:
@@ -190,10 +196,12 @@ class _Desk:
 
     async def _answer(self, key: str, answer: _Answer, revision: int, lease: Lease) -> None:
         number = key.removeprefix(self.prefix)
-        write = {key: None, f"answer/{number}": msgpack.encode(answer)}
         while True:
+            write = {key: None, f"answer/{number}": msgpack.encode(answer)}
             try:
                 await self.store.txn({key: revision}, write, lease)
                 return
+            except RecordTooLarge as error:
+                answer = refusal_of(error)
             except StoreUnavailable:
                 await sleep(AGAIN)

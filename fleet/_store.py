@@ -6,11 +6,18 @@ the transaction that wrote it last; 0 is that of a key that is not there.
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
+import msgspec
 from attrs import frozen
+from msgspec import msgpack
+
+from ioasid.core import InvalidArgument, _check
+from ioasid.fleet._errors import UnreadableRecord
 
 __all__ = ["Changed", "Found", "Lease", "Store"]
+
+T = TypeVar("T")
 
 
 @frozen
@@ -43,7 +50,10 @@ class Lease(Protocol):
 
 
 class Store(Protocol):
-    """A store; every method raises `StoreUnavailable` when it does not answer."""
+    """A store; every method raises `StoreUnavailable` when it does not answer.
+
+    `StoreForbidden` and `StoreFull` are of that kind: it answers, and does not do it.
+    """
 
     async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
         """Return all keys that begin so, with what is there, and the revision of that moment."""
@@ -57,8 +67,8 @@ class Store(Protocol):
     ) -> int | None:
         """Write keys, `None` deletes, if others, or they, have these revisions: all or nothing.
 
-        Returns the revision of it, or `None` if a comparison failed and nothing was written. What
-        is written with a lease goes when that ends.
+        Returns the revision of it, or `None` if nothing was written, as a comparison failed or the
+        lease has ended. What is written with a lease goes when that ends. Raises `RecordTooLarge`.
         """
         ...
 
@@ -73,3 +83,19 @@ class Store(Protocol):
     async def lease(self, seconds: int) -> Lease:
         """Begin a lease of so many seconds (1 or more)."""
         ...
+
+
+def host_name(value: Any, argument: str = "host") -> str:
+    """Check the name of a host, a part of keys. Raises `InvalidArgument`."""
+    name = _check.name(value, argument)
+    if "/" in name:
+        raise InvalidArgument.of(argument, value, "a name without a slash")
+    return name
+
+
+def decoded(decoder: msgpack.Decoder[T], key: str, value: bytes) -> T:
+    """Return what is under a key. Raises `UnreadableRecord`."""
+    try:
+        return decoder.decode(value)
+    except msgspec.DecodeError as error:
+        raise UnreadableRecord(key, str(error)) from None

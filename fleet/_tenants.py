@@ -11,12 +11,12 @@ from attrs import define
 from msgspec import msgpack
 from msgspec.structs import replace
 
-from ioasid.core import InvalidArgument, Message
+from ioasid.core import InvalidArgument, Message, _check
 from ioasid.fleet._agent import vm_key
 from ioasid.fleet._coordinator import decode_record, encode_record
 from ioasid.fleet._errors import TenantExhausted, UnknownVm, VmElsewhere
 from ioasid.fleet._protocol import Phase, VmRecord
-from ioasid.fleet._store import Found, Store
+from ioasid.fleet._store import Found, Store, decoded
 
 __all__ = ["TenantRecord", "Tenants"]
 
@@ -39,7 +39,8 @@ _DECODER: Final = msgpack.Decoder(TenantRecord)
 class Tenants:
     """The VMs of a fleet and its tenants' limits, as `store` has them.
 
-    Every method raises `StoreUnavailable`: whether it was done is not known then.
+    Every method raises `StoreUnavailable`: whether it was done is not known then; and
+    `InvalidArgument` for what can be no name.
     """
 
     store: Store
@@ -115,7 +116,7 @@ class Tenants:
     async def all(self) -> tuple[TenantRecord, ...]:
         """Return the tenants, ascending by name."""
         found, _ = await self.store.get(TENANTS)
-        return tuple(_DECODER.decode(found[key].value) for key in sorted(found))
+        return tuple(decoded(_DECODER, key, found[key].value) for key in sorted(found))
 
     async def _count(
         self, vm: str, before: VmRecord | None, revision: int, after: VmRecord | None, there: bool
@@ -143,21 +144,23 @@ class Tenants:
         return await self.store.txn(compare, write) is not None
 
     async def _vm(self, vm: str) -> tuple[VmRecord | None, int]:
-        found = await self._one(vm_key(vm))
-        return (None, 0) if found is None else (decode_record(found.value), found.revision)
+        key = vm_key(vm)
+        found = await self._one(key)
+        return (None, 0) if found is None else (decode_record(found.value, key), found.revision)
 
     async def _tenant(self, tenant: str) -> tuple[TenantRecord, int]:
-        found = await self._one(_key(tenant))
+        key = _key(tenant)
+        found = await self._one(key)
         if found is None:
             return TenantRecord(tenant), 0
-        return _DECODER.decode(found.value), found.revision
+        return decoded(_DECODER, key, found.value), found.revision
 
     async def _one(self, key: str) -> Found | None:
         return (await self.store.get(key))[0].get(key)
 
 
 def _key(tenant: str) -> str:
-    return TENANTS + tenant
+    return TENANTS + _check.name(tenant, "tenant")
 
 
 def _encoded(record: TenantRecord) -> bytes:

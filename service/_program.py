@@ -111,7 +111,7 @@ async def _fleet(
         return
     if member is None:
         raise InvalidArgument("fleet", config.fleet, "none: no fleet comes with this program")
-    host = config.host or socket.gethostname()
+    host = socket.gethostname() if config.host is None else config.host
     name = f"fleet:{host}"
     opened = answered(await driver.send(OpenSession(name)), SessionOpened)
     port = driver.join(opened)
@@ -125,7 +125,9 @@ async def _fleet(
 
 def _journal(config: Config) -> str | Path | None:
     folder = state_directory()
-    return config.journal or (folder and folder / "ioasid.journal")
+    if config.journal is None:
+        return folder and folder / "ioasid.journal"
+    return config.journal
 
 
 def _exposition() -> Exposition:

@@ -15,6 +15,7 @@ from typing import Final
 import anyio
 from attrs import define
 
+from ioasid.fleet import Store, StoreUnavailable
 from tests.service.programs import PATIENCE
 
 ETCD = shutil.which(os.environ.get("IOASID_ETCD", "etcd"))
@@ -52,6 +53,12 @@ class Etcd:
             time.sleep(0.01)
         raise AssertionError("etcd does not answer")
 
+    def stop(self) -> None:
+        """Stop it, so that it does not even refuse, until a SIGCONT."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
+
     def kill(self) -> None:
         """Kill it, without a warning."""
         if self.process is not None:
@@ -61,8 +68,8 @@ class Etcd:
 
 
 @contextmanager
-def etcd() -> Iterator[Etcd]:
-    """Run an etcd for the length of a `with`."""
+def etcd(*options: str) -> Iterator[Etcd]:
+    """Run an etcd for the length of a `with`, with these options besides."""
     assert ETCD is not None, "there is an etcd"
     port, peer = free_port(), free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -72,13 +79,24 @@ def etcd() -> Iterator[Etcd]:
             command += [f"--listen-{option}-urls", url]
             name = "advertise-client-urls" if option == "client" else "initial-advertise-peer-urls"
             command += [f"--{name}", url]
-        command += ["--initial-cluster", f"one=http://127.0.0.1:{peer}"]
+        command += ["--initial-cluster", f"one=http://127.0.0.1:{peer}", *options]
         server = Etcd(port, command)
         server.start()
         try:
             yield server
         finally:
             server.kill()
+
+
+async def answers(store: Store) -> None:
+    """Wait until a store answers."""
+    with anyio.fail_after(PATIENCE):
+        while True:
+            try:
+                await store.get("")
+                return
+            except StoreUnavailable:
+                await anyio.sleep(0.1)
 
 
 async def one_loop() -> AsyncIterator[None]:

@@ -12,6 +12,7 @@ from threading import Thread
 import anyio
 import pytest
 
+from ioasid.fleet import Agent, Coordinator, HostUnreachable, open_store
 from ioasid.fleet._command import fleet
 from ioasid.service import connect_allocator
 from ioasid.service._command import ioasid
@@ -81,8 +82,6 @@ def test_a_vm_moves_between_services(tmp_path: Path, url: str) -> None:
         assert {"a": 0, "b": 1} == {each["host"]: each["vms"] for each in shown(url, "hosts")}
         assert [] == shown(url, "moves")
         assert "vm-1" in call("fleet", "--fleet", url, "where", "vm-1")[1]
-        assert 3 == call("fleet", "--fleet", url, "where", "vm-7")[0]
-        assert 5 == call("fleet", "--fleet", url, "move", "vm-1", "c")[0]
         assert [] == shown(url, "moves")
 
 
@@ -247,6 +246,61 @@ def test_help_shows_examples() -> None:
         for option in command.params:
             assert option.param_type_name == "argument" or getattr(option, "help", None), name
     assert "Example" in call("fleet", "--help")[1]
+
+
+NAMES = {
+    "where no-vm": (3, "there is no VM 'no-vm' in the fleet"),
+    "finish no-vm": (3, "there is no VM 'no-vm' in the fleet"),
+    "abort no-vm": (3, "there is no VM 'no-vm' in the fleet"),
+    "move no-vm n": (3, "there is no VM 'no-vm' in the fleet"),
+    "move vm-n nowhere": (3, "there is no host 'nowhere' in the fleet; those that are alive: n"),
+    "move vm-n gone": (5, "the agent of 'gone' does not answer"),
+    "limits no-tenant": (3, "there is no tenant 'no-tenant' in the fleet"),
+    "where ": (2, "vm is '' (str); pass a str of 1 to 255 bytes as UTF-8"),
+    "finish ": (2, "vm is ''"),
+    "abort ": (2, "vm is ''"),
+    "move  n": (2, "vm is ''"),
+    "move vm-n ": (2, "host is ''"),
+    "move vm-n a/b": (2, "host is 'a/b' (str); pass a name without a slash"),
+    "limits ": (2, "tenant is ''"),
+    "limits  5": (2, "tenant is ''"),
+    "limits no-tenant 0": (2, "limit is 0 (int); pass an int in 1..2^32-1"),
+    "abort vm-n --reason ": (2, "reason is '' (str); pass text that is not empty"),
+    "where \udcff": (2, "vm is '\\udcff' (str); pass a str of 1 to 255 bytes as UTF-8"),
+    "move vm-n \udcff": (2, "host is '\\udcff'"),
+    "limits \udcff 5": (2, "tenant is '\\udcff'"),
+    f"where {'x' * 256}": (2, "vm is 'xxx"),
+}
+
+
+def test_every_name_is_looked_at(tmp_path: Path, url: str) -> None:
+    """One that is unknown ends with 3, one that can be none with 2, and neither changes a thing."""
+
+    def nowhere(host: str) -> Agent:
+        raise HostUnreachable(host)
+
+    async def leave_behind() -> None:
+        async with open_store(url) as store:
+            await Coordinator(store, nowhere).own("vm-gone", "gone")
+
+    with hosts(tmp_path, url, "n") as (n,):
+        assert 0 == n.call("alloc-set", "vm-n", "1")[0]
+        anyio.run(leave_behind)
+        before = shown(url, "where", "vm-n"), shown(url, "limits")
+        for arguments, (expected, words) in NAMES.items():
+            status, _, error = call("fleet", "--fleet", url, *arguments.split(" "))
+            assert (expected, True) == (status, words in error), (arguments, error)
+        assert before == (shown(url, "where", "vm-n"), shown(url, "limits"))
+
+
+def test_a_host_whose_name_is_none(tmp_path: Path, url: str) -> None:
+    """The service is not begun under it."""
+    for name in ("", "a/b"):
+        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "serve"]
+        done = subprocess.run(
+            [*command, "--fleet", url, "--host", name], capture_output=True, text=True, check=False
+        )
+        assert (2, True) == (done.returncode, "EINVAL: host is" in done.stderr), done.stderr
 
 
 def test_a_store_that_does_not_answer() -> None:

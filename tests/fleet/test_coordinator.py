@@ -1,22 +1,30 @@
 """Moves by coordinators that die, hosts that don't answer and a store that is gone."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import anyio
 import pytest
 from attrs import define
 
 from ioasid.actors import VmExport
-from ioasid.core import SetState, UnknownToken
+from ioasid.core import InvalidArgument, SetState, UnknownToken
 from ioasid.fleet import (
     Act,
     Agent,
     Command,
     Coordinator,
+    Found,
     HostUnreachable,
+    Lease,
+    MemoryStore,
     MoveAborted,
     MoveUnderWay,
     Phase,
+    RecordTooLarge,
     StoreUnavailable,
     UnknownVm,
+    UnreadableRecord,
     VmRecord,
     decode_record,
     encode_record,
@@ -205,3 +213,68 @@ async def test_a_host_that_does_not_answer_keeps_its_vm() -> None:
         record = await world.coordinator().finish(VM)
         assert ("a", Phase.OWNED) == (record.host, record.phase)
         assert "a" == await world.check()
+
+
+async def test_a_vm_that_is_too_large_for_the_store_stays() -> None:
+    """Its export does not fit, which aborts its move, and it goes on where it was."""
+    async with open_world() as world:
+
+        class Small(MemoryStore):
+            """A store that takes no record with an export."""
+
+            async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+                return await world.store.get(prefix)
+
+            async def txn(
+                self,
+                compare: Mapping[str, int],
+                write: Mapping[str, bytes | None],
+                lease: Lease | None = None,
+            ) -> int | None:
+                if any(each and decode_record(each).export for each in write.values()):
+                    raise RecordTooLarge("so much")
+                return await world.store.txn(compare, write, lease)
+
+        coordinator = Coordinator(Small(), world.agents.__getitem__)
+        with pytest.raises(MoveAborted, match="does not take so much at once: so much; let it"):
+            await coordinator.move(VM, "b")
+        assert "a" == await world.check()
+
+
+NO_NAME = ["", "x" * 256, "\udcff", 7, None]
+
+
+@pytest.mark.parametrize("name", NO_NAME, ids=lambda each: ascii(each)[:9])
+async def test_what_can_be_no_name_is_refused(name: Any) -> None:
+    """Of a VM or of a host, by every method, and nothing is changed."""
+    async with open_world() as world:
+        coordinator, before = world.coordinator(), await world.store.get("")
+        for method in (coordinator.where, coordinator.finish, coordinator.abort):
+            with pytest.raises(InvalidArgument):
+                await method(name)
+        for asked in ((name, "b"), (VM, name)):
+            for between in (coordinator.move, coordinator.begin, coordinator.own):
+                with pytest.raises(InvalidArgument):
+                    await between(*asked)
+        with pytest.raises(InvalidArgument, match="without a slash"):
+            await coordinator.move(VM, "a/b")
+        assert before == await world.store.get("")
+
+
+@pytest.mark.parametrize("reason", ["", 7, None])
+async def test_an_abort_has_a_reason(reason: Any) -> None:
+    """Without one nothing is done; the move is not finished in place of that."""
+    async with open_world() as world:
+        await world.coordinator().begin(VM, "b")
+        with pytest.raises(InvalidArgument, match="reason is"):
+            await world.coordinator().abort(VM, reason)
+        assert Phase.PREPARE is (await world.coordinator().where(VM)).phase
+
+
+async def test_a_record_of_something_else() -> None:
+    """It is named, and stays."""
+    async with open_world() as world:
+        await world.store.txn({}, {"vm/x": b"\xc1"})
+        with pytest.raises(UnreadableRecord, match="'vm/x' is no record of a fleet"):
+            await world.coordinator().where("x")
+        assert b"\xc1" == (await world.store.get("vm/x"))[0]["vm/x"].value

@@ -15,13 +15,12 @@ from ioasid.fleet import (
     HistoryLost,
     HostAgent,
     Phase,
-    Store,
     StoreUnavailable,
     open_etcd,
     open_store,
 )
 from tests.fleet import stores
-from tests.fleet.stores import ETCD, Etcd, etcd
+from tests.fleet.stores import ETCD, Etcd, answers, etcd
 from tests.fleet.worlds import VM, open_world
 from tests.service.programs import PATIENCE
 
@@ -53,17 +52,6 @@ async def store(server: Etcd) -> AsyncIterator[EtcdStore]:
     async with open_etcd(port=server.port) as opened:
         await answers(opened)
         yield opened
-
-
-async def answers(store: Store) -> None:
-    """Wait until the store answers."""
-    with anyio.fail_after(PATIENCE):
-        while True:
-            try:
-                await store.get("")
-                return
-            except StoreUnavailable:
-                await anyio.sleep(0.1)
 
 
 @needs_etcd

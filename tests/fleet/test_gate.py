@@ -19,7 +19,15 @@ from ioasid.core import (
     TokenType,
     UnknownGroup,
 )
-from ioasid.fleet import FleetGate, Found, MemoryStore, StoreUnavailable, TenantRecord, Tenants
+from ioasid.fleet import (
+    FleetGate,
+    Found,
+    MemoryStore,
+    StoreUnavailable,
+    TenantRecord,
+    Tenants,
+    UnreadableRecord,
+)
 from ioasid.service import Policy, RefusedByServer, connect_allocator, serving
 from tests.service.services import UID, listening
 
@@ -152,3 +160,24 @@ async def test_what_comes_later_waits(tmp_path: Path) -> None:
             tasks.start_soon(ask, client.find_set("vm-1"))
         assert 2 == len(seen)
         assert seen[0] == seen[1]
+
+
+async def test_a_record_of_something_else(tmp_path: Path) -> None:
+    """Its token is refused by what it is; the host serves others, and says what it can't mend."""
+    store = MemoryStore()
+    async with a_host(tmp_path, store) as (gate, client):
+        await store.txn({}, {"vm/vm-1": b"\xc1"})
+        await refused("UnreadableRecord", client.alloc_set("vm-1", 6))
+        assert 6 == (await client.alloc_set("vm-2", 6)).quota
+        with pytest.raises(UnreadableRecord):
+            await gate.mend()
+
+
+async def test_what_can_be_no_token_is_the_allocators(tmp_path: Path) -> None:
+    """It has the words for it, and the fleet counts nothing."""
+    store = MemoryStore()
+    async with a_host(tmp_path, store) as (_, client):
+        for token in ("", "x" * 256):
+            with pytest.raises(InvalidArgument, match="token is"):
+                await client.alloc_set(token, 6)
+        assert {} == (await store.get("vm/"))[0]

@@ -1,6 +1,9 @@
 """The line from a coordinator to an agent, through the store."""
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -9,11 +12,16 @@ from msgspec import msgpack
 from ioasid.core import SetState
 from ioasid.fleet import (
     Act,
+    Changed,
     Command,
     Coordinator,
+    Found,
     HostRecord,
     HostUnreachable,
+    Lease,
+    MemoryStore,
     MoveAborted,
+    RecordTooLarge,
     StaleCommand,
     StoreLine,
     UnknownVm,
@@ -130,4 +138,44 @@ async def test_what_was_asked_before_is_carried_out() -> None:
         assert {"a": SetState.FROZEN} == await world.states()
         assert [await world.hosts["a"].vms[VM].export()] == answers
         await world.hosts["a"].vms[VM].run()
+        tasks.cancel_scope.cancel()
+
+
+async def test_an_answer_that_is_too_large_is_a_refusal() -> None:
+    """Whoever asked is told, and the host goes on serving."""
+    async with open_world() as world, anyio.create_task_group() as tasks:
+
+        class Small(MemoryStore):
+            """A store that takes no export."""
+
+            async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+                return await world.store.get(prefix)
+
+            async def txn(
+                self,
+                compare: Mapping[str, int],
+                write: Mapping[str, bytes | None],
+                lease: Lease | None = None,
+            ) -> int | None:
+                if any(each and b"VmExport" in each for each in write.values()):
+                    raise RecordTooLarge("so much")
+                return await world.store.txn(compare, write, lease)
+
+            def watch(self, *at: Any) -> AbstractAsyncContextManager[AsyncIterator[Changed]]:
+                return world.store.watch(*at)
+
+            async def lease(self, seconds: int) -> Lease:
+                return await world.store.lease(seconds)
+
+        async def serve() -> None:
+            small = serving_agent(Small(), "a", world.agents["a"])
+            async with announce(world.store, "a"), small:
+                await anyio.sleep_forever()
+
+        tasks.start_soon(serve)
+        await tasks.start(host_of, world, "b")
+        with pytest.raises(MoveAborted, match="EMSGSIZE: the store does not take so much"):
+            await coordinator(world).move(VM, "b")
+        assert "a" == await world.check()
+        assert [] == await left(world)
         tasks.cancel_scope.cancel()

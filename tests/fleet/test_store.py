@@ -7,8 +7,7 @@ import pytest
 
 from ioasid.fleet import HostRecord, MemoryStore, Store, alive_hosts, announce, open_etcd
 from tests.fleet import stores
-from tests.fleet.stores import ETCD, Etcd, etcd
-from tests.fleet.test_etcd import answers
+from tests.fleet.stores import ETCD, Etcd, answers, etcd
 from tests.service.programs import PATIENCE
 
 pytestmark = pytest.mark.anyio
