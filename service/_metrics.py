@@ -1,20 +1,16 @@
-"""Metrics in the Prometheus text format, over HTTP on a Unix socket of their own."""
+"""Metrics in the Prometheus text format; `_scrapes` serves them."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Iterator, Mapping
 from itertools import accumulate
 from math import inf
-from socket import socket as Socket  # noqa: N812 - a class
 from typing import Any, Final
 
-from anyio.abc import TaskGroup
 from attrs import frozen
 
 from ioasid.actors._local_port import LocalPort
 from ioasid.actors._port import answered
 from ioasid.core import (
     QUARANTINE_AGES,
-    AllocatorClosed,
     GroupPage,
     GroupRecord,
     ListGroups,
@@ -24,8 +20,6 @@ from ioasid.core import (
     TakeStatistics,
 )
 from ioasid.service._server import Server, ServerStatistics
-from ioasid.service._sockets import listening
-from ioasid.service._transport import Transport
 
 __all__ = ["METRICS"]
 
@@ -66,8 +60,6 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = {
 SHARES: Final = (0.5, 0.8, 0.95, 1.0)
 """Of a quota, for `ioasid_sets_used`."""
 
-REQUEST: Final = 8192
-"""The most bytes of a request."""
 PAGE: Final = 1000
 """Rows to ask the allocator for at once."""
 
@@ -200,54 +192,3 @@ def _values(figures: Figures) -> Iterator[tuple[str, str, dict[str, float]]]:
     yield "ioasid_overdue", "holder", overdue
     yield "ioasid_asks_total", "request", dict(server.asks.by_request)
     yield "ioasid_refusals_total", "error", dict(server.refusals)
-
-
-class _Scrape:
-    """One connection: a request, of which nothing matters, and the figures."""
-
-    def __init__(self, collect: Callable[[], Awaitable[bytes]], tasks: TaskGroup) -> None:
-        self._collect = collect
-        self._tasks = tasks
-        self._received = b""
-        self._asked = False
-        self._out = b""
-        self._transport: Transport | None = None
-
-    def connected(self, transport: Transport) -> None:
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        assert self._transport is not None
-        if len(self._received) > REQUEST:
-            self._transport.abort()
-        elif b"\r\n\r\n" in self._received and not self._asked:
-            self._asked = True
-            self._tasks.start_soon(self._answer, name="ioasid metrics")
-
-    async def _answer(self) -> None:
-        status = b"200 OK"
-        try:
-            body = await self._collect()
-        except AllocatorClosed as error:
-            status, body = b"503 Service Unavailable", str(error).encode()
-        self._out = (
-            b"HTTP/1.1 %s\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n"
-            b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
-        ) + body
-        if self._transport is not None:
-            self._transport.close()
-
-    def data_to_send(self) -> bytes:
-        out, self._out = self._out, b""
-        return out
-
-    def disconnected(self) -> None:
-        self._transport = None
-
-
-def serving_metrics(
-    listener: Socket, collect: Callable[[], Awaitable[bytes]], tasks: TaskGroup
-) -> AbstractAsyncContextManager[None]:
-    """Serve what `collect` returns to whoever asks by HTTP, for the length of an `async with`."""
-    return listening(listener, lambda: _Scrape(collect, tasks))

@@ -25,8 +25,9 @@ from ioasid.service._config import Config
 from ioasid.service._credentials import credentials_of
 from ioasid.service._descriptors import raise_limit
 from ioasid.service._gate import Gate, Member
-from ioasid.service._metrics import Exposition, serving_metrics, take_figures
+from ioasid.service._metrics import Exposition, take_figures
 from ioasid.service._policy import Policy, read_policy
+from ioasid.service._scrapes import serving_metrics
 from ioasid.service._server import Server, serving
 from ioasid.service._systemd import notify, passed_socket, state_directory
 

@@ -139,9 +139,9 @@ class Wire(asyncio.BufferedProtocol):
         self._writable = False
 
     def resume_writing(self) -> None:
-        """Ask again."""
+        """Ask again, in a turn of its own: asyncio does not expect to be closed in this call."""
         self._writable = True
-        self.send()
+        self.wake()
 
     def connection_lost(self, _: Exception | None) -> None:
         """End."""
