@@ -38,6 +38,7 @@ from ioasid.core._inventory_handlers import InventoryHandlers
 from ioasid.core._ioasid_handlers import IoasidHandlers
 from ioasid.core._ioasid_sets import IoasidSet
 from ioasid.core._lifecycle import LifeCycle
+from ioasid.core._lookups import check_at_once
 from ioasid.core._migration_handlers import MigrationHandlers
 from ioasid.core._notifier import Notifier
 from ioasid.core._parts import Parts
@@ -286,6 +287,16 @@ class Allocator:
         if tables.unsettled or tables.returning or tables.begun:
             return self._settled(answer)
         return answer
+
+    def repeat(self, session: int, request: Request) -> Answer:
+        """Decide a request again that was carried out once in this very state, as `handle` did.
+
+        For who goes through what was kept. It is carried out in one go: what had to be looked up
+        in parts before is looked up at once.
+        """
+        if type(request) is ImportSet:
+            check_at_once(self._tables, request.export)
+        return self.handle(session, request)
 
     def _settled(self, outcome: Any) -> Answer:
         self._parts.settle()

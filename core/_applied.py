@@ -9,7 +9,7 @@ __all__ = ["Applied"]
 class Applied(Message, frozen=True):
     """A request that was carried out and may have changed something: what a journal keeps.
 
-    Given to an allocator in the same state, at the same time, it is decided the same way.
+    An allocator in the same state that is to `repeat` it at the same time decides it the same way.
     """
 
     index: int

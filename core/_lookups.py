@@ -75,12 +75,7 @@ def check(tables: Tables, given: Any) -> Checking | int:
     Raises `InvalidArgument`. Whoever waits for that asks again afterwards, and there is nothing
     left to check.
     """
-    if (
-        type(given) is not SetExport
-        or type(given.ranges) is not tuple
-        or type(given.ioasids) is not tuple
-        or len(given.ranges) + len(given.ioasids) <= tables.part
-    ):
+    if not _is_long(tables, given):
         return check_export(given)
     for place, (known, found) in enumerate(tables.checked):
         if known is given or known == given:
@@ -94,6 +89,25 @@ def check(tables: Tables, given: Any) -> Checking | int:
     item = Checking(given, checking(given))
     tables.checks.append(item)
     return item
+
+
+def check_at_once(tables: Tables, given: Any) -> None:
+    """Check what is to be imported next, however long that takes. Raises `InvalidArgument`."""
+    if _is_long(tables, given):
+        _note_checked(tables, given, check_export(given))
+
+
+def _is_long(tables: Tables, given: Any) -> bool:
+    return (
+        type(given) is SetExport
+        and type(given.ranges) is tuple
+        and type(given.ioasids) is tuple
+        and len(given.ranges) + len(given.ioasids) > tables.part
+    )
+
+
+def _note_checked(tables: Tables, given: SetExport, found: int | IoasidError) -> None:
+    tables.checked = [(given, found), *tables.checked[: KNOWN - 1]]
 
 
 def check_some(tables: Tables) -> None:
@@ -113,8 +127,7 @@ def check_some(tables: Tables) -> None:
     if not more:
         del tables.checks[0]
         if item.tickets:
-            found = item.count if error is None else error
-            tables.checked = [(item.export, found), *tables.checked[: KNOWN - 1]]
+            _note_checked(tables, item.export, item.count if error is None else error)
             tables.outbox += map(AskAgain, item.tickets)
 
 

@@ -108,7 +108,7 @@ class Replay:
         index = core.index
         if not entries or row.last != index + len(entries):
             raise Damage(place, f"it does not go on from index {index}")
-        handle, now = core.handle, core.now
+        handle, repeat, now = core.handle, core.repeat, core.now
         for time, session, request in entries:
             index += 1
             if time < now:
@@ -117,7 +117,7 @@ class Replay:
                 if time > now:
                     handle(DRIVER, Tick(time))
                     now = time
-                answer = handle(session, request)
+                answer = repeat(session, request)
             except IoasidError as error:
                 raise Damage(place, f"request {index} is refused now ({error})") from None
             if core.index != index:

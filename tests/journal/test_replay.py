@@ -7,20 +7,27 @@ import pytest
 from msgspec.structs import replace
 
 from ioasid.core import (
+    ActivateSet,
     Alloc,
     Allocator,
     AllocMany,
     AllocSet,
     Applied,
+    AskAgain,
     Complete,
     Continue,
     Evict,
+    ExportedIoasid,
     Free,
     FreeSet,
+    ImportSet,
+    IoasidRange,
     OpenSession,
     Request,
+    SetExport,
     Subscribe,
     TakeStatistics,
+    TokenType,
     encode,
 )
 from ioasid.journal._replay import (
@@ -166,6 +173,33 @@ def test_what_is_done_in_parts() -> None:
         replay.core.handle(0, Continue())
         assert [] == [each for each in replay.core.drain() if isinstance(each, Complete)]
     assert history.core.snapshot() == replay.core.snapshot()
+
+
+@pytest.mark.parametrize("part", [1000, 2])
+def test_an_import_that_was_checked_in_parts(part: int) -> None:
+    """However long it took to check what was imported, a row of it leads to the same state."""
+    ioasids = tuple(ExportedIoasid(each, each + 100, None) for each in range(1, 6))
+    export = SetExport("vm-1", TokenType.MM, 8, (IoasidRange(1, 5),), ioasids)
+    core = Allocator(64, part=part)
+    checkpoint = checkpoint_of(core, FIRST_SEAL)
+    applied: list[Applied] = []
+
+    def ask(session: int, request: Request) -> None:
+        index = core.index
+        core.handle(session, request)
+        if core.index != index:
+            applied.append(Applied(core.index, core.now, session, request))
+        for each in core.drain():
+            if isinstance(each, AskAgain):
+                ask(core.session, ImportSet(export))
+
+    ask(core.session, ImportSet(export))
+    while core.has_work:
+        ask(0, Continue())
+    ask(core.session, ActivateSet(0))
+    replay = Replay.begin(*checkpoint)
+    replay.take(row_of(FIRST_SEAL, applied))
+    assert core.snapshot() == replay.core.snapshot()
 
 
 def test_a_row_of_nothing() -> None:
