@@ -1,6 +1,7 @@
 """What a server counts since it began: what it was asked, how long that took, what it refused."""
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping
 from time import perf_counter
 from typing import Final
@@ -39,7 +40,7 @@ class Account:
         self.accepted = 0
         """Connections that came, the refused ones included."""
         self._refusals: dict[str, int] = {}
-        self._by_kind: dict[type, int] = {}
+        self._by_kind: defaultdict[type, int] = defaultdict(int)
         self._took = [0] * (len(BOUNDS) + 1)
         self._seconds = 0.0
 
@@ -50,8 +51,7 @@ class Account:
 
     def answer(self, asked: Asked) -> None:
         """Count an answer of the allocator, a refusal or not."""
-        counts, kind = self._by_kind, type(asked.request)
-        counts[kind] = counts.get(kind, 0) + 1
+        self._by_kind[type(asked.request)] += 1
         if not asked.waits:
             seconds = perf_counter() - asked.began
             self._seconds += seconds

@@ -48,6 +48,10 @@ def _bare(value: object) -> int:
     raise TypeError(f"{shown(value)} has no form on a wire")
 
 
+# An enum's member costs a look-up by its class each time.
+MSGPACK: Final = WireFormat.MSGPACK
+JSON: Final = WireFormat.JSON
+
 _MSGPACK: Final = msgspec.msgpack.Encoder(enc_hook=_bare)
 _JSON: Final = msgspec.json.Encoder(enc_hook=_bare)
 
@@ -103,7 +107,14 @@ class Connection(Generic[F]):
         if self.error is None:
             buffer = self._buffer
             try:
-                if buffer:
+                if (
+                    not buffer
+                    and 4 < (size := len(data)) <= MAX_FRAME
+                    and int.from_bytes(data[:4], "big") == size - 4
+                ):
+                    # What comes most often: one frame as a whole.
+                    self._take(frames, data[4:], MSGPACK)
+                elif buffer:
                     buffer += data
                     del buffer[: self._parse(buffer, frames)]
                 elif (used := self._parse(data, frames)) < len(data):
@@ -128,7 +139,7 @@ class Connection(Generic[F]):
                 stop = begin + size
                 if stop > end:
                     break
-                self._take(frames, data[begin:stop], WireFormat.MSGPACK)
+                self._take(frames, data[begin:stop], MSGPACK)
                 start = stop
             elif first == BRACE:
                 stop = data.find(b"\n", start + self._scanned)
@@ -138,7 +149,7 @@ class Connection(Generic[F]):
                         raise TooLarge(self._scanned, MAX_FRAME)
                     break
                 self._scanned = 0
-                self._take(frames, data[start:stop], WireFormat.JSON)
+                self._take(frames, data[start:stop], JSON)
                 start = stop + 1
             elif first in BLANK:
                 start += 1
@@ -156,7 +167,7 @@ class Connection(Generic[F]):
 
     def pack(self, frame: Frame | msgspec.Struct) -> bytes:
         """Make bytes of a frame. Raises `TooLarge`, and `MalformedMessage` for what has no form."""
-        if self.wire_format == WireFormat.JSON:
+        if self.wire_format == JSON:
             line = _encoded(_JSON, frame) + b"\n"
             self._refuse_larger(len(line))
             return line
@@ -186,14 +197,14 @@ class ServerConnection(Connection[Received]):
     __slots__ = ()
 
     def __init__(self) -> None:
-        super().__init__(_CLIENT, WireFormat.MSGPACK)
+        super().__init__(_CLIENT, MSGPACK)
 
     def pack(self, frame: Frame | msgspec.Struct) -> bytes:
         """Make bytes of a frame; of one that is too large, several.
 
         A line of JSON may be as long as what there is to say.
         """
-        if self.wire_format == WireFormat.JSON:
+        if self.wire_format == JSON:
             return _encoded(_JSON, frame) + b"\n"
         data = _encoded(_MSGPACK, frame)
         if len(data) <= MAX_FRAME:
@@ -273,7 +284,7 @@ def _encoded(encoder: Any, frame: object) -> bytes:
 
 
 def _decoded(data: bytes | bytearray, wire_format: WireFormat) -> dict[str, Any]:
-    decoder = msgspec.json if wire_format == WireFormat.JSON else msgspec.msgpack
+    decoder = msgspec.json if wire_format == JSON else msgspec.msgpack
     try:
         found = decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:

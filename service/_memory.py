@@ -17,6 +17,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Container, Generator
 from typing import Any, Final, Protocol, TypeAlias, get_args
 
+from msgspec import Struct
+
 from ioasid.actors._local_port import LocalPort
 from ioasid.core import (
     Allocated,
@@ -103,65 +105,49 @@ class Connected(Protocol):
         """Make room for another connection of the client."""
 
 
-class Asked:
+class Asked(Struct, eq=False):
     """A request that a client sent, and its reply: to the allocator, it is a `Reply`."""
 
-    __slots__ = (
-        *("_answer", "_cancelled", "_done", "_show"),
-        *("began", "connection", "holder", "id", "insists", "memory", "outlet", "port"),
-        *("request", "waits"),
-    )
-
-    def __init__(
-        self,
-        memory: "Memory",
-        connection: Connected,
-        number: int,
-        port: LocalPort,
-        request: Request,
-        show: Callable[[Any], Any] | None,
-        began: float = 0.0,
-        *,
-        insists: bool = False,
-    ) -> None:
-        self.memory: Final = memory
-        self.connection = connection
-        """Where it came from, the last time."""
-        self.id: Final = number
-        self.port: Final = port
-        """The way that it went."""
-        self.holder = ""
-        """The name of the holder whom it may give a reference."""
-        self.outlet: Any = None
-        """Where the messages of a `Subscribe` go."""
-        self.request: Final = request
-        """What the allocator was asked, perhaps in other words than the client's."""
-        self.waits: Final = is_waiting(request)
-        """Whether it may be answered much later."""
-        self.insists: Final = insists and type(request) in LETTING_GO
-        """Whether it is decided when a journal can be written, whatever becomes of the client."""
-        self.began: Final = began
-        """When it came."""
-        self._show = show
-        self._answer: Any = None
-        self._done = False
-        self._cancelled = False
+    memory: "Memory"
+    connection: Connected
+    """Where it came from, the last time."""
+    id: int
+    port: LocalPort
+    """The way that it went."""
+    request: Request
+    """What the allocator was asked, perhaps in other words than the client's."""
+    show: Callable[[Any], Any] | None
+    """In what words the client is answered, if not in the allocator's."""
+    began: float = 0.0
+    """When it came."""
+    waits: bool = False
+    """Whether it may be answered much later."""
+    insists: bool = False
+    """Whether it is decided when a journal can be written, whatever becomes of the client."""
+    holder: str = ""
+    """The name of the holder whom it may give a reference."""
+    outlet: Any = None
+    """Where the messages of a `Subscribe` go."""
+    answer: Any = None
+    is_done: bool = False
+    """Whether it is answered, or given up."""
+    is_cancelled: bool = False
 
     def set_result(self, value: Any) -> None:
         """Answer it."""
-        self._done = True
-        self._answer = value if self._show is None else self._show(value)
+        self.is_done = True
+        self.answer = value if self.show is None else self.show(value)
         self.memory.answered(self)
         self.connection.told(self)
 
     def result(self) -> Any:
         """Return what it was answered with."""
-        return self._answer
+        return self.answer
 
     @property
     def given(self) -> int | None:
         """The ID that its holder was given a reference to; `None` if it was given none."""
-        match self.request, self._answer:
+        match self.request, self.answer:
             case Get(ioasid), Done():
                 return ioasid
             case FindBySpid(get=True), Allocated(ioasid):
@@ -171,17 +157,17 @@ class Asked:
 
     def done(self) -> bool:
         """Tell whether it is answered, or given up."""
-        return self._done
+        return self.is_done
 
     def cancelled(self) -> bool:
         """Tell whether it was given up before it was answered."""
-        return self._cancelled
+        return self.is_cancelled
 
     def cancel(self) -> bool:
         """Give it up, and tell whether it was not answered."""
-        if self._done:
+        if self.is_done:
             return False
-        self._done = self._cancelled = True
+        self.is_done = self.is_cancelled = True
         self.memory.drop(self)
         self.connection.cancelled(self)
         return True

@@ -47,7 +47,7 @@ from ioasid.service._frames import (
 )
 from ioasid.service._gate import Gate
 from ioasid.service._greeting import greeted, welcome
-from ioasid.service._memory import TAKING, Asked, Memory, is_look
+from ioasid.service._memory import LETTING_GO, TAKING, Asked, Memory, is_look, is_waiting
 from ioasid.service._outbox import Item, Outbox
 from ioasid.service._outlet import Outlet
 from ioasid.service._permits import Permit
@@ -330,12 +330,12 @@ class Peer:
             if kind in CHANGING:
                 assert self.permit is not None
                 request = self._has.admitted(request, self.permit)
-            asked = Asked(
-                memory, self, number, port, request, show, self._came_at, insists=frame.insists
-            )
+            waits = is_waiting(request)
+            insists = frame.insists and kind in LETTING_GO
+            asked = Asked(memory, self, number, port, request, show, self._came_at, waits, insists)
             if kind in TAKING:
                 asked.holder = self._has.names.get(port, "")
-            if asked.waits:
+            if waits:
                 # Not under way, for what it waits for may be behind it.
                 if memory.waits >= self._limits.waits:
                     raise TooMany("requests that wait", self._limits.waits)
@@ -356,7 +356,7 @@ class Peer:
             if kind in CHANGING:
                 self._has.send(asked, self)
             else:
-                port.post(request, asked, insists=asked.insists)
+                port.post(request, asked, insists=insists)
         except AllocatorClosed as error:
             asked.set_result(error)
 

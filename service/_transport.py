@@ -96,8 +96,12 @@ class Wires:
                 wire.abort()
 
 
-class Wire(asyncio.BufferedProtocol):
-    """A transport on asyncio or uvloop."""
+class Wire(asyncio.Protocol, asyncio.BufferedProtocol):
+    """A transport on asyncio or uvloop.
+
+    To asyncio it is a buffered protocol. To uvloop it is a plain one: that loop has one buffer for
+    all connections itself, and to ask for another would cost each read a call.
+    """
 
     __slots__ = (
         *("_buffer", "_closing", "_receiver", "_transport", "_wires", "_woken", "_writable"),
@@ -126,9 +130,13 @@ class Wire(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        """Pass on what was read there."""
+        self.data_received(bytes(self._buffer[:nbytes]))
+
+    def data_received(self, data: bytes) -> None:
         """Pass on what came."""
         if not self._closing:
-            self._receiver.data_received(bytes(self._buffer[:nbytes]))
+            self._receiver.data_received(data)
 
     def eof_received(self) -> bool:
         """Take a half-closed connection for one that is gone."""

@@ -4,14 +4,16 @@ from typing import Any
 
 from ioasid.core import Alloc, Free, Request, UnknownIoasid, UnknownSet
 from ioasid.service._account import BOUNDS, Account
-from ioasid.service._memory import Asked, Memory
+from ioasid.service._memory import Asked, Memory, is_waiting
 from tests.service.test_memory import Connection
 
 
 def asked(request: Request, began: float) -> Asked:
     """Something that was asked."""
     port: Any = None
-    return Asked(Memory(None, 1), Connection(), 1, port, request, None, began)
+    return Asked(
+        Memory(None, 1), Connection(), 1, port, request, None, began, waits=is_waiting(request)
+    )
 
 
 def test_refusals_are_counted_by_name() -> None:

@@ -15,7 +15,15 @@ from ioasid.core import (
     Request,
     Subscribe,
 )
-from ioasid.service._memory import OF_A_CONNECTION, READS, Asked, Memories, Memory, is_repeatable
+from ioasid.service._memory import (
+    OF_A_CONNECTION,
+    READS,
+    Asked,
+    Memories,
+    Memory,
+    is_repeatable,
+    is_waiting,
+)
 from tests.core.examples import REQUESTS
 
 
@@ -41,7 +49,7 @@ class Connection:
 def asked(memory: Memory, connection: Connection, number: int, request: Request) -> Asked:
     """Enter a request."""
     port: Any = None
-    made = Asked(memory, connection, number, port, request, None)
+    made = Asked(memory, connection, number, port, request, None, waits=is_waiting(request))
     memory.ask(made)
     return made
 
