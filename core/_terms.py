@@ -137,7 +137,7 @@ class IoasidState(StrEnum):
     """In quarantine: freed, and still referenced or not acknowledged by everybody."""
 
 
-class Message(Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+class Message(Struct, frozen=True, gc=False, tag=True, forbid_unknown_fields=True):
     """The base of every message; on a wire its type stands in the field `type`."""
 
 

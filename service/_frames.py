@@ -34,7 +34,7 @@ MAX_FRAME: Final = 1 << 20
 """The most bytes in one frame, without the four of its length."""
 
 
-class Frame(Struct, frozen=True, tag=True):
+class Frame(Struct, frozen=True, gc=False, tag=True):
     """The base of all frames; on a wire its type stands in the field `type`."""
 
 

@@ -107,7 +107,7 @@ EQUIVALENT: Final[dict[str, dict[str, str]]] = {
         "Tables: routes_version: int = 0 | 0 → 1": NO_ROUTES,
     },
     "_terms": {
-        "Message: class Message(Struct, frozen=True, tag=True, "
+        "Message: class Message(Struct, frozen=True, gc=False, tag=True, "
         "forbid_unknown_fields=True): | True → False": "every message says so itself",
     },
 }
