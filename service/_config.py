@@ -1,15 +1,15 @@
 """The configuration of a service: one TOML file, every field of which has a default."""
 
-import tomllib
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from attrs import field, fields, frozen
 
-from ioasid.core import InvalidArgument, ReuseOrder
+from ioasid.core import ReuseOrder
 from ioasid.journal._reboot import OnReboot
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._limits import Limits
+from ioasid.service._settings import TEXT, Settings, is_path, is_text, read_settings
 
 __all__ = ["Config", "read_config"]
 
@@ -49,47 +49,44 @@ class Config:
 
 
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+ON_REBOOT: Final = get_args(OnReboot)
 
 
 def read_config(path: str | Path) -> Config:
     """Read a configuration file.
 
-    Raises OSError if it can't be read, and `InvalidArgument` by name for a field that there is not
-    or a value that is no good.
+    Raises OSError if it can't be read, and `WrongSetting` by name for a key that there is not or a
+    value that is no good.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument("configuration", str(error), f"TOML in {path}") from None
-    _refuse_unknown(found, Config, "")
-    bounds = found.pop("limits", {})
-    if not isinstance(bounds, dict):
-        raise InvalidArgument.of("limits", bounds, "a table")
-    _refuse_unknown(bounds, Limits, "limits.")
-    for name, value in bounds.items():
-        number = type(value) is int or (name == "hello_within" and type(value) is float)
-        if not number or not 0 < value < 2**31:
-            raise InvalidArgument.of(f"limits.{name}", value, "a number in 1..2^31-1")
-    for name in ("socket", "group", "policy", "journal", "metrics", "fleet", "host"):
-        if name in found and (type(found[name]) is not str or not found[name]):
-            raise InvalidArgument.of(name, found[name], "text that is not empty")
-    _check(found, "mode", lambda value: type(value) is int and 0 <= value <= 0o777, "0o0 to 0o777")
-    _check(found, "capacity", lambda value: type(value) is int and 0 < value < 2**32, "1..2^32-1")
-    _check(found, "log", lambda value: value in LEVELS, " or ".join(LEVELS))
-    _check(found, "order", lambda value: value in list(ReuseOrder), " or ".join(ReuseOrder))
-    _check(found, "on_reboot", lambda value: value in get_args(OnReboot), "'keep' or 'forget'")
-    if "order" in found:
-        found["order"] = ReuseOrder(found["order"])
-    return Config(**found, limits=Limits(**bounds))
+    file = read_settings(path)
+    file.refuse_unknown(each.name for each in fields(Config))
+    file.check("limits", lambda value: isinstance(value, dict), "a table, below a line [limits]")
+    bounds = Settings(file.file, file.found.pop("limits", {}), "limits.{}")
+    bounds.refuse_unknown(each.name for each in fields(Limits))
+    for name in bounds.found:
+        kinds = (int, float) if name == "hello_within" else (int,)
+        expected = "a number above 0 and below 2^31" if float in kinds else "a number in 1..2^31-1"
+        bounds.check(name, lambda value, kinds=kinds: _is_bound(value, kinds), expected)
+    for name in ("socket", "policy", "journal", "metrics"):
+        file.check(name, is_path, "a path")
+    for name in ("group", "host"):
+        file.check(name, is_text, TEXT)
+    file.check("fleet", is_path, "a URL, such as http://127.0.0.1:2379")
+    file.check(
+        "mode",
+        lambda value: type(value) is int and 0 <= value <= 0o777,
+        "0o0 to 0o777, such as 0o660",
+    )
+    file.check(
+        "capacity", lambda value: type(value) is int and 0 < value < 2**32, "a number in 1..2^32-1"
+    )
+    for name, choices in {"log": LEVELS, "order": [*ReuseOrder], "on_reboot": ON_REBOOT}.items():
+        expected = "one of " + ", ".join(f'"{each}"' for each in choices)
+        file.check(name, lambda value, choices=choices: value in choices, expected)
+    if "order" in file.found:
+        file.found["order"] = ReuseOrder(file.found["order"])
+    return Config(**file.found, limits=Limits(**bounds.found))
 
 
-def _refuse_unknown(found: dict[str, Any], kind: Any, prefix: str) -> None:
-    known = [each.name for each in fields(kind)]
-    for name in found:
-        if name not in known:
-            raise InvalidArgument(f"{prefix}{name}", "no field", "one of " + ", ".join(known))
-
-
-def _check(found: dict[str, Any], name: str, is_good: Any, expected: str) -> None:
-    if name in found and not is_good(found[name]):
-        raise InvalidArgument.of(name, found[name], expected)
+def _is_bound(value: Any, kinds: tuple[type, ...]) -> bool:
+    return type(value) in kinds and 0 < value < 2**31

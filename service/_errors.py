@@ -23,6 +23,7 @@ __all__ = [
     "TooLarge",
     "TooMany",
     "UnknownRequest",
+    "WrongSetting",
 ]
 
 
@@ -37,6 +38,21 @@ class PermissionDenied(IoasidError):
     template = "{role} may not {what}; ask the operator, who decides it in the policy file"
     role: str
     what: str
+
+
+@define
+class WrongSetting(IoasidError):
+    """EINVAL: a file of settings has what can't be; whoever wrote the `file` mends it there.
+
+    `found` is what the `key` has, as TOML writes it.
+    """
+
+    errno = _errno.EINVAL
+    template = "{file}: {key} is {found}; write {expected}"
+    file: str
+    key: str
+    found: str
+    expected: str
 
 
 @define

@@ -93,6 +93,9 @@ class Permit:
     def check(self, request: Request) -> None:
         """Raise `PermissionDenied` for a request that the role does not include."""
         if type(request) in self.denied:
+            if self.role is Role.TENANT and type(request) in OF_A_GROUP:
+                what = f"create or size its set ({type(request).__name__}) without a `group`"
+                raise PermissionDenied(self.role, f"{what} in its rule")
             raise PermissionDenied(self.role, f"send {type(request).__name__}")
 
     def allows_token(self, token: str) -> bool:

@@ -6,20 +6,25 @@ what a connection may do; whoever none matches does not come in.
 
 import grp
 import pwd
-import tomllib
 from pathlib import Path
 from typing import Any, Final
 
 from attrs import frozen
 
-from ioasid.core import InvalidArgument
 from ioasid.service._credentials import Credentials
 from ioasid.service._errors import PermissionDenied
 from ioasid.service._permits import Permit, Role
+from ioasid.service._settings import TEXT, Settings, is_text, read_settings, written
 
 __all__ = ["Policy", "Rule", "read_policy"]
 
-FIELDS: Final = frozenset(("role", "users", "groups", "holders", "tokens", "group"))
+KEYS: Final = ("role", "users", "groups", "holders", "tokens", "group")
+WITH: Final = {
+    "holders": (Role.DRIVER, Role.TENANT),
+    "tokens": (Role.TENANT,),
+    "group": (Role.TENANT,),
+}
+"""Which roles have use for a key."""
 
 
 @frozen(kw_only=True)
@@ -65,69 +70,81 @@ class Policy:
 def read_policy(path: str | Path) -> Policy:
     """Read a policy file.
 
-    Raises OSError if it can't be read, and `InvalidArgument` that names the rule for what is wrong
-    in it: a field that there is not, a user or group that is unknown, a role without what it needs.
+    Raises OSError if it can't be read, and `WrongSetting` for what is wrong in it: a key that there
+    is not, a user or group that is unknown, a role without what it needs.
     """
-    try:
-        found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidArgument("policy", str(error), f"TOML in {path}") from None
-    rules = found.pop("rule", [])
-    if found or not isinstance(rules, list):
-        names = ", ".join(sorted(found)) or "rule"
-        raise InvalidArgument("policy", names, "tables [[rule]] and nothing else")
-    return Policy(tuple(_rule(each, f"rule {place}") for place, each in enumerate(rules, 1)))
+    file = read_settings(path)
+    for key in file.found:
+        if key != "rule":
+            file.refuse(key, "no key that there is", "tables [[rule]] and nothing else")
+    rules = file.found.get("rule", [])
+    if isinstance(rules, dict):
+        file.refuse("rule", "one table, [rule]", "[[rule]], in two brackets, for there may be more")
+    if not isinstance(rules, list) or not all(isinstance(each, dict) for each in rules):
+        file.wrong("rule", rules, "tables, each below a line [[rule]]")
+    return Policy(
+        tuple(
+            _rule(Settings(file.file, each, f"{{}} of rule {place}"))
+            for place, each in enumerate(rules, 1)
+        )
+    )
 
 
-def _rule(found: Any, place: str) -> Rule:
-    if not isinstance(found, dict) or (unknown := found.keys() - FIELDS):
-        names = ", ".join(sorted(unknown)) if isinstance(found, dict) else str(found)[:60]
-        raise InvalidArgument(place, names, f"a table of {', '.join(sorted(FIELDS))}")
-    try:
-        role = Role(str(found.get("role")))
-    except ValueError:
-        raise InvalidArgument.of(f"role of {place}", found.get("role"), _either(Role)) from None
-    users = frozenset(_number(each, "users", place) for each in _list(found, "users", place))
-    groups = frozenset(_number(each, "groups", place) for each in _list(found, "groups", place))
-    holders = tuple(_text(each, "holders", place) for each in _list(found, "holders", place))
-    tokens = tuple(_text(each, "tokens", place) for each in _list(found, "tokens", place))
-    group = None if "group" not in found else _text(found["group"], "group", place)
+def _rule(given: Settings) -> Rule:
+    given.refuse_unknown(KEYS)
+    roles = ", ".join(f'"{each}"' for each in Role)
+    if "role" not in given.found:
+        given.refuse("role", "missing", f"one of {roles}")
+    given.check("role", lambda value: value in list(Role), f"one of {roles}")
+    role = Role(given.found["role"])
+    users = frozenset(_user(each, given) for each in given.list_of("users", '["root", 1000]'))
+    groups = frozenset(_group(each, given) for each in given.list_of("groups", '["kvm", 36]'))
+    holders = _texts(given, "holders", '["kvm:"]')
+    tokens = _texts(given, "tokens", '["vm-*"]')
+    given.check("group", is_text, f"{TEXT}, the name of a group of sets")
     if not users and not groups:
-        raise InvalidArgument(place, "no users and no groups", "some of either, or leave it out")
-    needs = {"tokens": tokens, "holders": holders}
-    missing = [each for each, value in needs.items() if not value]
-    if role is Role.TENANT and missing:
-        raise InvalidArgument(place, f"a tenant without {missing[0]}", "both tokens and holders")
-    if role is Role.DRIVER and not holders:
-        raise InvalidArgument(place, "a driver without holders", "prefixes of its holder names")
-    if role is not Role.TENANT and (tokens or group):
-        raise InvalidArgument(place, f"tokens or group of a {role}", "them for tenants only")
+        given.refuse("users", "missing, as is groups", "one of them, or leave the rule out")
+    if role is Role.TENANT and not tokens:
+        given.refuse("tokens", "missing", 'those of a tenant, such as ["vm-*"]')
+    if role is not Role.OPERATOR and not holders:
+        expected = f'what the holder names of a {role} begin with, such as ["kvm:"]'
+        given.refuse("holders", "missing", expected)
+    for key, roles_with_it in WITH.items():
+        if role not in roles_with_it and given.found.get(key):
+            expected = f"it for a {' or '.join(roles_with_it)} only"
+            given.refuse(key, f"of no use to the role {role}", expected)
+    group = given.found.get("group")
     return Rule(role=role, users=users, groups=groups, holders=holders, tokens=tokens, group=group)
 
 
-def _either(choices: type[Role]) -> str:
-    return " or ".join(f'"{each}"' for each in choices)
+def _texts(given: Settings, key: str, example: str) -> tuple[str, ...]:
+    found = given.list_of(key, example)
+    for each in found:
+        if not is_text(each):
+            given.refuse(key, f"a list with {written(each)}", f"{TEXT} each, such as {example}")
+    return tuple(found)
 
 
-def _list(found: dict[str, Any], name: str, place: str) -> list[Any]:
-    value = found.get(name, [])
-    if not isinstance(value, list):
-        raise InvalidArgument.of(f"{name} of {place}", value, "a list")
-    return value
-
-
-def _text(value: Any, name: str, place: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidArgument.of(f"{name} of {place}", value, "text that is not empty")
-    return value
-
-
-def _number(value: Any, name: str, place: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32:
-        return value
+def _user(value: Any, given: Settings) -> int:
     if isinstance(value, str):
         try:
-            return pwd.getpwnam(value).pw_uid if name == "users" else grp.getgrnam(value).gr_gid
+            return pwd.getpwnam(value).pw_uid
         except (KeyError, ValueError):
             pass
-    raise InvalidArgument.of(f"{name} of {place}", value, "a number, or a name that there is")
+    return _number(value, "users", "user", given)
+
+
+def _group(value: Any, given: Settings) -> int:
+    if isinstance(value, str):
+        try:
+            return grp.getgrnam(value).gr_gid
+        except (KeyError, ValueError):
+            pass
+    return _number(value, "groups", "group", given)
+
+
+def _number(value: Any, key: str, kind: str, given: Settings) -> int:
+    if type(value) is int and 0 <= value < 2**32:
+        return value
+    expected = f"the name of a {kind} that this machine has, or a number in 0..2^32-1"
+    return given.refuse(key, f"a list with {written(value)}", expected)

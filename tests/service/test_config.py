@@ -1,11 +1,10 @@
-"""The configuration: its defaults, its fields, and what is wrong in a file, by name."""
+"""The configuration: its defaults and its fields."""
 
 from pathlib import Path
 
-import pytest
 from attrs import fields
 
-from ioasid.core import InvalidArgument, ReuseOrder
+from ioasid.core import ReuseOrder
 from ioasid.service import Config, Limits, read_config
 
 
@@ -45,31 +44,3 @@ def test_every_field_can_be_told(tmp_path: Path) -> None:
     )
     for each in fields(Config):
         assert getattr(found, each.name) != getattr(Config(), each.name)
-
-
-BAD = {
-    "configuration": "socket",
-    "sockets": 'sockets = "/s"',
-    "limits.request": "[limits]\nrequest = 5",
-    "limits.requests": "[limits]\nrequests = 0",
-    "limits.hello_within": "[limits]\nhello_within = -1.5",
-    "limits.waits": "[limits]\nwaits = true",
-    "limits": "limits = 5",
-    "socket": "socket = 5",
-    "policy": 'policy = ""',
-    "mode": 'mode = "0660"',
-    "capacity": "capacity = 0",
-    "log": 'log = "LOUD"',
-    "order": 'order = "RANDOM"',
-    "on_reboot": 'on_reboot = "ask"',
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_file_that_is_no_good(name: str, tmp_path: Path) -> None:
-    """It is refused by the name of the field."""
-    path = tmp_path / "config"
-    path.write_text(BAD[name] + "\n")
-    with pytest.raises(InvalidArgument) as caught:
-        read_config(path)
-    assert name == caught.value.argument

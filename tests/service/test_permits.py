@@ -28,6 +28,10 @@ def test_a_tenant_with_a_group() -> None:
     """It may ask for its set, too; what set that is, is decided elsewhere."""
     assert OPERATORS_ONLY - {AllocSet, AdjustSet} == a_permit(Role.TENANT, group="a").denied
     assert OPERATORS_ONLY == a_permit(Role.DRIVER, group="a").denied
+    with pytest.raises(
+        PermissionDenied, match=r"its set \(AllocSet\) without a `group` in its rule"
+    ):
+        a_permit(Role.TENANT).check(AllocSet("vm-1", 5))
 
 
 def test_names_of_holders() -> None:
