@@ -6,6 +6,7 @@ that is needed, does not answer. What was begun stands then, for `finish` or `ab
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -14,7 +15,7 @@ import click
 import msgspec
 from attrs import frozen
 
-from ioasid.core import InvalidArgument, IoasidError
+from ioasid.core import IoasidError
 from ioasid.fleet._coordinator import Coordinator, decode_record
 from ioasid.fleet._errors import (
     HistoryLost,
@@ -32,9 +33,10 @@ from ioasid.fleet._member import member
 from ioasid.fleet._protocol import Phase, VmRecord
 from ioasid.fleet._store import Changed, Store, host_name
 from ioasid.fleet._tenants import Tenants
-from ioasid.service._caller import INTERRUPTED, NO_SERVICE, REFUSED, Caller, Command, fail, say
+from ioasid.service._caller import COUNT, Caller, Command, Group
 from ioasid.service._command import main as run
 from ioasid.service._plain import plain
+from ioasid.service._saying import NO_SERVICE, REFUSED, fail, say
 
 __all__: list[str] = []
 
@@ -50,8 +52,8 @@ class _Fleet:
     url: str
     caller: Caller
 
-    def run(self, ask: Callable[[Store], Awaitable[T]], *, interrupted: int = INTERRUPTED) -> T:
-        """Run one command; one that Ctrl-C ends has the status `interrupted`."""
+    def run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
+        """Run one command."""
         try:
             return anyio.run(self._run, ask)
         except (StoreForbidden, StoreFull) as error:
@@ -64,8 +66,6 @@ class _Fleet:
             sys.exit(REFUSED)
         except IoasidError as error:
             fail(error)
-        except KeyboardInterrupt:
-            sys.exit(interrupted)
 
     async def _run(self, ask: Callable[[Store], Awaitable[T]]) -> T:
         async with open_store(self.url) as store:
@@ -84,21 +84,22 @@ class _Fleet:
         self.caller.show(found, *columns)
 
 
-@click.group()
+@click.group(cls=Group)
 @click.option(
     "--fleet",
     "url",
     default=DEFAULT,
     envvar="IOASID_FLEET",
     show_default=True,
-    help="The store of the fleet, an etcd.",
+    help="The etcd where the fleet keeps its records; also $IOASID_FLEET.",
 )
 @click.pass_context
 def fleet(context: click.Context, url: str) -> None:
-    """See and steer many hosts and where VMs run, and move VMs.
+    """See where VMs run on many hosts, and move them.
 
-    What is begun and not done stands, for `finish` or `abort`. Ends with what every command ends
-    with; 5 says that the store, or a host that is needed, does not answer.
+    It limits what tenants have on all hosts, too. A move that stops halfway stays as it is, for
+    `finish` or `abort`. The commands end with the same statuses as all others; 5 says that the
+    store, or a host that is needed, does not answer.
 
     \b
     Examples:
@@ -122,8 +123,8 @@ class _Host(msgspec.Struct, frozen=True):
 def hosts(fleet: _Fleet) -> None:
     """List the hosts, alive or not.
 
-    Also those that VMs are said to be at. One that is not alive may still run what it ran: its
-    agent does not answer, that is all.
+    A host where a VM is on record is listed even if it is not alive. That says no more than that
+    its agent does not answer: what it ran may still run.
 
     \b
     Examples:
@@ -165,7 +166,7 @@ COLUMNS: Final = ("vm", "phase", "host", "other", "epoch", "quota", "tenant", "r
 @fleet.command(cls=Command)
 @click.pass_obj
 def moves(fleet: _Fleet) -> None:
-    """List the VMs that move, and how far each is.
+    """List the VMs that are being moved, and how far each is.
 
     \b
     Example:
@@ -183,10 +184,10 @@ def moves(fleet: _Fleet) -> None:
 @click.argument("host")
 @click.pass_obj
 def move(fleet: _Fleet, vm: str, host: str) -> None:
-    """Move a VM to another host; ends when it runs there.
+    """Move a VM to another host, and wait until it runs there.
 
-    It is stopped first, and what a device has yet to complete is waited for. Interrupted, it stands
-    as it is: `finish` goes on with it and `abort` takes it back, from anywhere.
+    The VM is stopped first, and the move waits for what a device has yet to complete. If this is
+    interrupted, `finish` goes on with the move and `abort` takes it back, from any host.
 
     \b
     Example:
@@ -210,7 +211,7 @@ def move(fleet: _Fleet, vm: str, host: str) -> None:
 @click.argument("vm")
 @click.pass_obj
 def finish(fleet: _Fleet, vm: str) -> None:
-    """Go on with a VM's move until it is done, whoever began it.
+    """Go on with the move of a VM, whoever began it.
 
     \b
     Example:
@@ -221,10 +222,12 @@ def finish(fleet: _Fleet, vm: str) -> None:
 
 @fleet.command(cls=Command)
 @click.argument("vm")
-@click.option("--reason", default="told to", show_default=True, help="What its record says of it.")
+@click.option("--reason", default="told to", show_default=True, help="Why, for the VM's record.")
 @click.pass_obj
 def abort(fleet: _Fleet, vm: str, reason: str) -> None:
-    """Take a VM's move back; one that is decided is finished.
+    """Take the move of a VM back.
+
+    A move that is decided already is finished instead.
 
     \b
     Examples:
@@ -234,15 +237,27 @@ def abort(fleet: _Fleet, vm: str, reason: str) -> None:
     fleet.show(fleet.coordinate(lambda each: each.abort(vm, reason)), *COLUMNS)
 
 
+class _Limit(click.ParamType[int | str]):
+    """A limit: a number, or the word for none."""
+
+    name = "limit"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return the number, or the word; fails with a usage error."""
+        return "none" if value == "none" else COUNT.convert(value, param, ctx)
+
+
 @fleet.command(cls=Command)
 @click.argument("tenant", required=False)
-@click.argument("limit", required=False)
+@click.argument("limit", required=False, type=_Limit())
 @click.pass_obj
-def limits(fleet: _Fleet, tenant: str | None, limit: str | None) -> None:
-    """Show, or set, what tenants may have on all hosts.
+def limits(fleet: _Fleet, tenant: str | None, limit: int | str | None) -> None:
+    """Show or set what tenants may have on all hosts.
 
-    LIMIT is a number, or `none`. A tenant is a group that is in no other. A VM counts by its quota,
-    and once while it moves; of what was freed, a host lets go after some seconds.
+    LIMIT is a number of IDs, or `none`. A tenant is a group that is in no other group. A VM counts
+    with its quota, and only once while it moves; what was freed counts for a few seconds more.
 
     \b
     Examples:
@@ -260,32 +275,23 @@ def limits(fleet: _Fleet, tenant: str | None, limit: str | None) -> None:
             if found.limit is None and not found.used:
                 raise UnknownTenant(tenant)
             return found
-        return await tenants.limit(tenant, _limit(limit))
+        return await tenants.limit(tenant, limit if isinstance(limit, int) else None)
 
     fleet.show(fleet.run(ask), "tenant", "limit", "used")
 
 
-def _limit(text: str) -> int | None:
-    if text == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise InvalidArgument.of("limit", text, "a number, or none") from None
-
-
 @fleet.command(cls=Command)
-@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@click.option("--count", type=click.IntRange(min=1), help="End after this many.")
 @click.pass_obj
 def watch(fleet: _Fleet, count: int | None) -> None:
-    """Show where VMs are, and then what happens to them and hosts.
+    """Show where VMs are, and then what happens to VMs and hosts.
 
-    It goes on over restarts of the store, and leaves nothing out.
+    It goes on when the store is restarted, and leaves nothing out. Ctrl-C ends it, with 0.
 
     \b
     Examples:
       ioasid fleet watch
-      ioasid -o json fleet watch | jq -c "[.vm, .phase]"
+      ioasid -o json fleet watch | jq -c '[.vm, .phase]'
     """  # noqa: D301 - for Click
 
     async def ask(store: Store) -> None:
@@ -306,7 +312,8 @@ def watch(fleet: _Fleet, count: int | None) -> None:
                     if not left:
                         return
 
-    fleet.run(ask, interrupted=0)
+    with suppress(KeyboardInterrupt):
+        fleet.run(ask)
 
 
 async def _chained(

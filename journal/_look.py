@@ -5,6 +5,8 @@ that has the journal it must not be called: to close the file there would let go
 """
 
 import argparse
+import errno
+import os
 import shutil
 import sqlite3
 import sys
@@ -40,35 +42,51 @@ TRIES: Final = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Show what is in a journal; 0 if it is sound, 1 if it is damaged, 2 if it is none."""
+    """Run the program; returns its exit status, which is that of `ioasid journal check`."""
     parser = argparse.ArgumentParser(
         prog="python -m ioasid.journal",
         description="Show what is in a journal, and change nothing.",
-        epilog="Exit status: 0 if it is sound, 1 if it is damaged, 2 if it can't be read.",
+        epilog="Exit status: 0 if it is sound, 1 if it is damaged or no journal, 2 if this was "
+        "called wrongly, 3 if there is no such file, 4 if it may not be read.",
     )
-    parser.add_argument("file", type=Path, help="the file that was given as journal=")
+    parser.add_argument("file", help="the journal, and its -wal file is beside it")
     parser.add_argument("--requests", action="store_true", help="show every request, as JSON")
     parser.add_argument("--json", action="store_true", help="show all of it as JSON")
     options = parser.parse_args(arguments)
-    path: Path = options.file
-    found = Looked(str(path))
+    try:
+        is_sound = show(options.file, requests=options.requests, as_json=options.json)
+    except OSError as error:
+        print(f"{parser.prog}: {options.file}: {error.strerror}", file=sys.stderr)
+        return {FileNotFoundError: 3, NotADirectoryError: 3, PermissionError: 4}.get(type(error), 1)
+    except JournalForeign as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0 if is_sound else 1
+
+
+def show(file: str, *, requests: bool, as_json: bool) -> bool:
+    """Print what is in a journal, and return whether it is sound.
+
+    Raises OSError for a file that can't be read, and `JournalForeign` for one that is no journal.
+    """
+    path = Path(file)
+    found = Looked(file)
     try:
         # The log is beside the file itself, and not beside a link to it.
         with _copied(path.resolve(strict=True)) as copy:
-            damage = _look(found, path, copy, requests=options.requests)
-    except (OSError, RuntimeError, JournalForeign) as error:
-        reason = f"{path}: {error.strerror}" if isinstance(error, OSError) else error
-        print(f"ioasid: {reason}", file=sys.stderr)
-        return 2
+            damage = _look(found, path, copy, requests=requests)
+    except RuntimeError:
+        # What Python before 3.13 says of links that go in a circle.
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), file) from None
     except sqlite3.DatabaseError as error:
         damage = Damage("a page of the file", str(error))
     if damage is not None:
         found.damage = f"{damage.place}: {damage.reason}"
-    if options.json:
+    if as_json:
         print(msgspec.json.encode(found).decode())
     else:
         print("\n".join(_said(found)))
-    return 0 if damage is None else 1
+    return damage is None
 
 
 class Looked(msgspec.Struct, omit_defaults=True):
@@ -100,7 +118,7 @@ class Looked(msgspec.Struct, omit_defaults=True):
 
 def _said(found: Looked) -> Iterator[str]:
     if found.version is not None:
-        which = "as this one" if found.same_boot else "another one than this"
+        which = "this one" if found.same_boot else "another one than this"
         yield f"journal:     {found.journal}, version {found.version}"
         yield f"boot:        {found.boot or 'unknown'}, {which}"
         if found.checkpoint is None:
@@ -108,20 +126,29 @@ def _said(found: Looked) -> Iterator[str]:
         else:
             yield (
                 f"checkpoint:  {found.checkpoint}, up to index {found.checkpoint_index}, "
-                f"{found.checkpoint_bytes} bytes"
+                f"{_count(found.checkpoint_bytes, 'byte')}"
             )
     if found.torn_bytes is not None:
-        yield f"torn end:    {found.torn_bytes} bytes, which are cut off when it is opened"
+        yield f"torn end:    {_count(found.torn_bytes, 'byte')}, cut off when it is opened"
     if found.rows is not None:
-        yield f"rows:        {found.rows}, with {found.requests} requests since"
+        yield f"rows:        {found.rows}, with {_count(found.requests, 'request')} since"
     if found.last_index is not None:
         yield f"last index:  {found.last_index}"
         yield f"last time:   {found.last_time:.6f} s by the allocator's clock"
         yield (
-            f"state:       {found.sets} sets, {found.active} IDs active, {found.free_pending} in "
-            f"quarantine, {found.sessions} holders live, {found.suspended} suspended"
+            f"state:       {_count(found.sets, 'set')}, {_count(found.active, 'ID')} in use, "
+            f"{found.free_pending} in quarantine"
+        )
+        # A process that was killed wrote nothing of its end, nor of that of its clients.
+        yield (
+            f"holders:     {found.sessions} connected when it was last written, "
+            f"{found.suspended} suspended"
         )
     yield f"damage:      {found.damage or 'none'}"
+
+
+def _count(number: int | None, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager

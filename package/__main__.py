@@ -2,11 +2,16 @@
 
 import sys
 from importlib.util import find_spec
+from typing import Final
 
 __all__: list[str] = []
 
 EXTRAS = {"aetcd": "fleet", "click": "service", "rich": "service", "textual": "top"}
 """Which extra brings what a command imports."""
+
+
+NOT_INSTALLED: Final = 126
+"""The status that a shell has for what is there, and can't be run."""
 
 
 def main() -> None:
@@ -24,10 +29,12 @@ def main() -> None:
             # It would be asked for next.
             extras.append("top")
         names = " and ".join(f"`{each}`" for each in extras)
-        sys.exit(
-            f"ioasid: this command needs what the extra {names} brings: "
-            f"pip install '.[{','.join(extras)}]' in a checkout"
+        what = "the command line" if "service" in extras else "this command"
+        sys.stderr.write(
+            f"ioasid: {what} needs what the extra {names} brings; to install that, in a checkout: "
+            f"pip install '.[{','.join(extras)}]'\n"
         )
+        sys.exit(NOT_INSTALLED)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,18 @@
-"""What the commands share: how they reach the service, show what they find, and end.
+"""What the commands share: what they are called with, how they reach the service, and show it."""
 
-A command ends with 0 when it did what it says; with 1 when the service refused, 2 when it was
-called wrongly, 3 when what it names does not exist, 4 when it is not permitted, 5 when no service
-answers, and 130 when Ctrl-C ended it before.
-"""
-
-import errno
 import math
 import os
 import re
-import shutil
-import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, TypeVar
 
 import anyio
 import click
 import msgspec
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 from rich.console import Console
 from rich.table import Table
@@ -27,37 +20,18 @@ from rich.text import Text
 
 from ioasid.actors import Session
 from ioasid.actors._looker import Looker
-from ioasid.core import (
-    AllocatorClosed,
-    GroupExhausted,
-    InvalidArgument,
-    InvalidRequest,
-    IoasidError,
-    NotCommitted,
-    QuotaExceeded,
-    SetRecord,
-    UnknownGroup,
-    UnknownSet,
-    UnknownToken,
-)
+from ioasid.core import InvalidArgument, IoasidError, SetRecord, UnknownToken
 from ioasid.service._connect import DEFAULT_PATH, connect_allocator, looking
-from ioasid.service._errors import ConnectionFailed, PermissionDenied, RefusedByServer
+from ioasid.service._errors import ConnectionFailed
 from ioasid.service._gate import Member
-from ioasid.service._plain import fitted, plain
+from ioasid.service._plain import plain
+from ioasid.service._saying import NAMED, fail
 from ioasid.service._survey import pages
 
 __all__: list[str] = []
 
 S = TypeVar("S")
 T = TypeVar("T")
-
-REFUSED: Final = 1
-CALLED_WRONGLY: Final = 2
-NOT_FOUND: Final = 3
-NOT_PERMITTED: Final = 4
-NO_SERVICE: Final = 5
-OUTPUT_LOST: Final = 6
-INTERRUPTED: Final = 128 + signal.SIGINT
 
 JSON: Final = "ioasid.json"
 """Where a context has whether JSON was chosen, before a command's name or after it."""
@@ -88,16 +62,13 @@ class Caller:
         """Whether what is found is shown as JSON."""
         return bool(click.get_current_context().meta.get(JSON))
 
-    def run(self, ask: Callable[[Session], Awaitable[T]], *, interrupted: int = INTERRUPTED) -> T:
-        """Run one command's requests in a session of their own.
-
-        One that Ctrl-C ends has the status `interrupted`.
-        """
-        return _run(partial(self._ask, self.connect(), ask), interrupted)
+    def run(self, ask: Callable[[Session], Awaitable[T]]) -> T:
+        """Run one command's requests in a session of their own."""
+        return _run(partial(self._ask, self.connect(), ask))
 
     def look(self, ask: Callable[[Looker], Awaitable[T]]) -> T:
         """Run the requests of a command that only looks, without a session."""
-        return _run(partial(self.ask_looking, ask), INTERRUPTED)
+        return _run(partial(self.ask_looking, ask))
 
     async def ask_looking(self, ask: Callable[[Looker], Awaitable[T]]) -> T:
         """The same, in an event loop that runs; raises what the requests are refused with."""
@@ -141,13 +112,11 @@ class Caller:
         Console(soft_wrap=not sys.stdout.isatty()).print(table)
 
 
-def _run(work: Callable[[], Awaitable[T]], interrupted: int) -> T:
+def _run(work: Callable[[], Awaitable[T]]) -> T:
     try:
         return anyio.run(work)
     except IoasidError as error:
         fail(error)
-    except KeyboardInterrupt:
-        sys.exit(interrupted)
 
 
 def _cell(name: str, value: Any) -> str:
@@ -166,7 +135,36 @@ def _cell(name: str, value: Any) -> str:
             return str(value)
 
 
-class Command(click.Command):
+class Careful(click.Command):
+    """A command that refuses empty text for whatever it takes.
+
+    It comes from a variable that nobody has set; what is taken unless told would be used silently.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what it is called with; fails with a usage error."""
+        rest = super().parse_args(ctx, args)
+        for each in () if ctx.resilient_parsing else self.params:
+            if ctx.params.get(each.name or "") == "":
+                raise click.BadParameter("it is empty", ctx, each)
+            from_shell = ctx.get_parameter_source(each.name or "") is ParameterSource.COMMANDLINE
+            for name in () if from_shell else variables(each):
+                if os.environ.get(name) == "":
+                    raise click.UsageError(f"${name} is empty; give it a value, or unset it", ctx)
+        return rest
+
+
+def variables(parameter: click.Parameter) -> list[str]:
+    """Return the names of the variables that a parameter is taken from."""
+    found = parameter.envvar
+    return [] if found is None else [found] if isinstance(found, str) else list(found)
+
+
+class Group(Careful, click.Group):
+    """Commands with a name in common, and what all of them take."""
+
+
+class Command(Careful):
     """A command that shows something: `-o` may come before its name, or after."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -193,95 +191,29 @@ def _choose(context: click.Context, _: click.Parameter, value: str) -> None:
 
 
 class Number(click.ParamType[int]):
-    """A number, in decimal or, as kernel logs have it, with 0x in front."""
+    """A number in a range, in decimal or, as kernel logs have it, with 0x in front."""
 
-    name = "integer"
+    name = "number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low = low
+        self._high = high
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number; fails with a usage error."""
-        try:
-            # A default is a number already.
-            text = str(value)
-            return int(text, 16 if text.lower().startswith("0x") else 10)
-        except ValueError:
+        # A default is a number already.
+        text = str(value)
+        if not re.fullmatch("[0-9]+|0[xX][0-9a-fA-F]+", text):
             self.fail(f"{value!r} is no number, such as 17 or 0x11", param, ctx)
+        number = int(text, 16 if "x" in text.lower() else 10)
+        if not self._low <= number <= self._high:
+            self.fail(f"{value} is not in {self._low}..{self._high}", param, ctx)
+        return number
 
 
-def say(text: str, *, err: bool = False) -> None:
-    """Print a text, on a terminal in lines that fit it."""
-    text = plain(text)
-    if (sys.stderr if err else sys.stdout).isatty():
-        text = fitted(text, shutil.get_terminal_size().columns)
-    click.echo(text, err=err)
-
-
-_MADE: Final = "`ioasid alloc-set` makes one, `ioasid sets` lists those that there are"
-TO_TYPE: Final[dict[type[IoasidError], str]] = {
-    UnknownSet: _MADE,
-    UnknownToken: _MADE,
-    UnknownGroup: "`ioasid alloc-group` makes it, `ioasid groups` lists those that there are",
-    GroupExhausted: "free or shrink what is in it, or `ioasid adjust-group` it",
-    QuotaExceeded: "free some and wait until they are back, or `ioasid adjust-set` it",
-}
-"""What to do at a shell, where an error says behind its last semicolon what to call."""
-
-
-_ASKED: Final = "or ask an operator, where the policy gives you no group"
-_MADE_BY: Final = (
-    "`ioasid sets` lists yours; `ioasid alloc-set` with --group makes it in the group that the "
-    f"policy gives you, {_ASKED}"
-)
-TO_TYPE_BY_OTHERS: Final[dict[type[IoasidError], str]] = {
-    UnknownSet: _MADE_BY,
-    UnknownToken: _MADE_BY,
-    UnknownGroup: "ask an operator to make it",
-    GroupExhausted: "free or shrink what is in it, or ask an operator for more",
-    QuotaExceeded: f"free some and wait until they are back, `ioasid adjust-set` it, {_ASKED}",
-}
-"""The same for who came under a name or with a token, as everybody has to who is no operator."""
-
-
-def said(error: IoasidError) -> str:
-    """Return what an error says, with what to type in place of what to call."""
-    context = click.get_current_context(silent=True)
-    given = {} if context is None else context.find_root().params
-    is_other = given.get("holder") is not None or given.get("token") is not None
-    advice = (TO_TYPE_BY_OTHERS if is_other else TO_TYPE).get(type(error))
-    text = str(error)
-    if isinstance(error, NotCommitted):
-        return f"{text}; what only looks goes on, `ioasid watch` does not, for it subscribes"
-    if isinstance(error, PermissionDenied) and context is not None:
-        name = error.what.partition(" ")[0]
-        if name == "send":
-            text = text.replace(error.what, f"`{context.command_path}`", 1)
-        elif name == "subscribe":
-            advice = f"give the token of its set, as in `{context.command_path} --token vm-1`"
-        elif name == "be":
-            advice = "give one that begins as the policy has it, with `ioasid --holder`"
-    return text if advice is None else f"{text.rpartition('; ')[0]}; {advice}"
-
-
-def fail(error: IoasidError) -> NoReturn:
-    """Say what went wrong, and end with the status that says of which kind it is."""
-    code = error.errno
-    if isinstance(error, RefusedByServer):
-        # By a package above this one: what it says is all that is to be known.
-        code = getattr(errno, error.name, code)
-        say(f"ioasid: {error.name}: {error.reason}", err=True)
-    else:
-        say(f"ioasid: {said(error)}", err=True)
-    if isinstance(error, ConnectionFailed | AllocatorClosed):
-        sys.exit(NO_SERVICE)
-    kinds = {
-        errno.ENOENT: NOT_FOUND,
-        errno.ESTALE: NOT_FOUND,
-        errno.EPERM: NOT_PERMITTED,
-        errno.EACCES: NOT_PERMITTED,
-        errno.EINVAL: CALLED_WRONGLY,
-    }
-    # Right in itself, and refused because of what there is: another time it may do.
-    is_state = isinstance(error, InvalidRequest) and not isinstance(error, InvalidArgument)
-    sys.exit(REFUSED if is_state else kinds.get(code, REFUSED))
+IOASID: Final = Number(0, 2**32 - 2)
+COUNT: Final = Number(1, 2**32 - 1)
+"""Of a quota or a limit."""
 
 
 def is_number(name: str) -> bool:
@@ -290,11 +222,17 @@ def is_number(name: str) -> bool:
 
 
 async def set_of(session: Looker, name: str) -> SetRecord:
-    """Return a set by its token, or by its number as in `#3`.
+    """Return a set by its token, or by its number as in `#3`; what is refused for it names both.
 
     Raises `InvalidArgument` for what is the number of one set and the token of another, which a
     program may have given it.
     """
+    found = await _set_of(session, name)
+    click.get_current_context().meta[NAMED] = found
+    return found
+
+
+async def _set_of(session: Looker, name: str) -> SetRecord:
     if not is_number(name):
         return await session.find_set(name)
     try:
@@ -309,11 +247,6 @@ async def set_of(session: Looker, name: str) -> SetRecord:
             f"#0{same.sid} or #0{name[1:]}",
         )
     return same
-
-
-def named(found: SetRecord) -> str:
-    """Return what a set is called: its token, and its number as in `#3`."""
-    return f"#{found.sid}" if found.token is None else f"{found.token} (#{found.sid})"
 
 
 # -- completion ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The command line: what an operator serves, sees and does from a shell.
 
 Answers are tables on a terminal, or JSON with `-o json`, one document or, for `watch`, a line each.
-With what a command ends is said in `_caller`.
+With what a command ends is said in `_saying`.
 """
 
 import errno
@@ -13,11 +13,12 @@ from typing import Any, Final
 import click
 
 from ioasid.service import _doing, _looking
-from ioasid.service._caller import OUTPUT_LOST, Caller, output, say
+from ioasid.service._caller import Caller, Group, output
 from ioasid.service._completion import completion
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._gate import Member
 from ioasid.service._offline import draw, journal, probe
+from ioasid.service._saying import INTERRUPTED, OUTPUT_LOST, say
 from ioasid.service._serving import serve
 from ioasid.service._watching import watch
 
@@ -27,7 +28,7 @@ FULL: Final = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 """What a file says that takes no more."""
 
 
-class Commands(click.Group):
+class Commands(Group):
     """The commands; one that is given an option of theirs says where that goes."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -46,6 +47,8 @@ class Commands(click.Group):
             raise click.NoSuchOption(
                 error.option_name, said, error.possibilities, error.ctx
             ) from None
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 @click.group(
@@ -55,21 +58,34 @@ class Commands(click.Group):
     "-s",
     "--socket",
     "path",
+    metavar="PATH",
     default=DEFAULT_PATH,
     envvar="IOASID_SOCKET",
     show_default=True,
-    help="Where the service listens; also $IOASID_SOCKET.",
+    help="The socket where the service listens; also $IOASID_SOCKET.",
 )
-@click.option("--holder", help="Come as this holder; who is no operator needs it, but not to look.")
-@click.option("--token", help="Come as a tenant with this token.")
+@click.option(
+    "--holder",
+    metavar="NAME",
+    help="Act as the holder of this name. Drivers and tenants have to, unless they only look.",
+)
+@click.option("--token", help="Act as the tenant whose set has this token.")
 @click.version_option(package_name="ioasid")
 @click.pass_context
 def ioasid(context: click.Context, path: str, holder: str | None, token: str | None) -> None:
     """Serve IOASIDs (PASIDs) to every process of a host, and see and steer who has which.
 
-    A command ends with 0 if it did what it says, 1 if it was refused, 2 if it was called wrongly, 3
-    if what was named does not exist, 4 if it is not permitted, 5 if no service answers, and 6 if
-    what there was to say could not be written.
+    \b
+    A command ends with the status
+      0    if it did what it says,
+      1    if it was refused, or a file that it needs is damaged,
+      2    if it was called wrongly, or a configuration is wrong,
+      3    if what it was given does not exist, be it an ID, a set, a holder or a file,
+      4    if it is not permitted,
+      5    if no service answers,
+      6    if its output could not be written,
+      126  if something that it needs is not installed,
+      130  if Ctrl-C ended it before it was done.
 
     \b
     Examples:

@@ -3,14 +3,16 @@
 import click
 from click.shell_completion import get_completion_class
 
+from ioasid.service._caller import Careful
+
 __all__: list[str] = []
 
 
-@click.command()
+@click.command(cls=Careful)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands and names.
+    """Print what teaches a shell to complete commands and names.
 
     \b
     Examples:

@@ -1,48 +1,49 @@
 """The commands that do something: groups, sets and IDs are made and freed, held and evicted."""
 
 import signal
+import sys
 from functools import partial
 from typing import Any, Final
 
 import click
-from anyio import move_on_after, open_signal_receiver
+import msgspec
+from anyio import CancelScope, open_signal_receiver
 
 from ioasid.actors import Session
-from ioasid.core import TokenType
+from ioasid.actors._session import ending_of
+from ioasid.core import SessionEnded, TokenType
 from ioasid.service._caller import (
+    COUNT,
+    IOASID,
     Caller,
     Command,
     Number,
     group_names,
     holder_names,
     is_number,
-    named,
-    say,
     set_of,
     tokens,
 )
-from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
-from ioasid.service._plain import plain
+from ioasid.service._eviction import evicted, said_of_eviction, warning_of_eviction
+from ioasid.service._saying import REFUSED, confirm, named, say
 
 __all__: list[str] = []
 
-ASKED_EVERY: Final = 1.0
-"""Seconds between two looks whether the service is still there."""
 OF_A_GROUP: Final = ("name", "parent", "limit", "used")
 OF_A_SET: Final = ("sid", "token", "state", "quota", "allocated", "group")
 
 
 @click.command("alloc-group", cls=Command)
 @click.argument("name")
-@click.argument("limit", type=int)
+@click.argument("limit", type=COUNT)
 @click.option(
-    "--parent", shell_complete=group_names, help="Take the limit from that of this group."
+    "--parent", metavar="GROUP", shell_complete=group_names, help="Make it in this group."
 )
 @click.pass_obj
 def alloc_group(caller: Caller, name: str, limit: int, parent: str | None) -> None:
-    """Create a group: the sets and groups in it share LIMIT IDs.
+    """Create a group, whose sets and groups share LIMIT IDs.
 
-    For operators only, as is changing and freeing it.
+    Only an operator may create, change or free one. A group in another takes its limit from there.
 
     \b
     Examples:
@@ -56,10 +57,12 @@ def alloc_group(caller: Caller, name: str, limit: int, parent: str | None) -> No
 
 @click.command("adjust-group", cls=Command)
 @click.argument("name", shell_complete=group_names)
-@click.argument("limit", type=int)
+@click.argument("limit", type=COUNT)
 @click.pass_obj
 def adjust_group(caller: Caller, name: str, limit: int) -> None:
-    """Change the limit of a group, to no less than what is used of it.
+    """Change the limit of a group.
+
+    It can't be less than is used of it.
 
     \b
     Example:
@@ -74,7 +77,7 @@ def adjust_group(caller: Caller, name: str, limit: int) -> None:
 def free_group(caller: Caller, name: str) -> None:
     """Free a group in which no set and no group is left.
 
-    What it could promise goes back to its parent, or to what is available.
+    Its limit goes back to the group that it is in, or to what is available to all.
 
     \b
     Example:
@@ -89,13 +92,13 @@ def free_group(caller: Caller, name: str) -> None:
 
 @click.command("alloc-set", cls=Command)
 @click.argument("token")
-@click.argument("quota", type=int)
-@click.option("--group", shell_complete=group_names, help="Take the quota from this group's limit.")
+@click.argument("quota", type=COUNT)
+@click.option("--group", metavar="GROUP", shell_complete=group_names, help="Make it in this group.")
 @click.pass_obj
 def alloc_set(caller: Caller, token: str, quota: int, group: str | None) -> None:
-    """Create a set of at most QUOTA IDs, named by TOKEN.
+    """Create a set that may have QUOTA IDs, and is named by TOKEN.
 
-    TOKEN is any text but one such as `#3`, which names a set by its number.
+    TOKEN is any text, but nothing like '#3', which names a set by its number.
 
     \b
     Examples:
@@ -112,12 +115,12 @@ def alloc_set(caller: Caller, token: str, quota: int, group: str | None) -> None
 
 @click.command("adjust-set", cls=Command)
 @click.argument("name", shell_complete=tokens)
-@click.argument("quota", type=int)
+@click.argument("quota", type=COUNT)
 @click.pass_obj
 def adjust_set(caller: Caller, name: str, quota: int) -> None:
-    """Change the quota of a set, to no less than what is allocated of it.
+    """Change the quota of a set.
 
-    NAME is its token, or its number as in `#3`.
+    NAME is the set's token, or its number as in '#3'. QUOTA can't be less than it has IDs.
 
     \b
     Example:
@@ -132,15 +135,15 @@ def adjust_set(caller: Caller, name: str, quota: int) -> None:
 
 @click.command("free-set", cls=Command)
 @click.argument("name", shell_complete=tokens)
-@click.option("--keep", is_flag=True, help="Free its IDs, and keep the set.")
-@click.option("--wait", is_flag=True, help="Come back when all of it is in the pool again.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--keep", is_flag=True, help="Free the IDs, but keep the set.")
+@click.option("--wait", is_flag=True, help="Wait until all of it is back in the pool.")
+@click.option("-y", "--yes", is_flag=True, help="Do it without asking.")
 @click.pass_obj
 def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> None:
-    """Free all IDs of a set, and the set with them.
+    """Free all IDs of a set, and the set.
 
-    NAME is its token, or its number as in `#3`. What still has one of the IDs keeps it in
-    quarantine, and the set there is until the last one is back in the pool.
+    NAME is the set's token, or its number as in '#3'. An ID that somebody still has stays in
+    quarantine, and the set stays until its last ID is back in the pool.
 
     \b
     Examples:
@@ -154,7 +157,7 @@ def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> No
     found = caller.look(lambda looker: set_of(looker, name))
     if not yes:
         what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {named(found)}"
-        click.confirm(f"Free {plain(what)}{'' if keep else ', and the set'}?", abort=True)
+        confirm(f"Free {what}{'' if keep else ', and the set'}?")
     reclaimed = caller.run(ask)
     if caller.is_json:
         caller.show({"sid": found.sid, "token": found.token, "reclaimed": reclaimed})
@@ -165,15 +168,18 @@ def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> No
 
 @click.command(cls=Command)
 @click.argument("name", shell_complete=tokens)
-@click.option("--min", "low", type=Number(), default=1, show_default=True, help="The least number.")
+@click.option("--min", "low", type=IOASID, default=1, show_default=True, help="The lowest to take.")
 @click.option(
-    "--max", "high", type=Number(), help="The greatest number, for a device with few bits."
+    "--max",
+    "high",
+    type=IOASID,
+    help="The highest to take, for a device with few bits.",
 )
 @click.pass_obj
 def alloc(caller: Caller, name: str, low: int, high: int | None) -> None:
-    """Allocate an ID in a set; says which.
+    """Allocate an ID in a set, and print it.
 
-    NAME is its token, or its number as in `#3`.
+    NAME is the set's token, or its number as in '#3'.
 
     \b
     Examples:
@@ -194,12 +200,18 @@ def alloc(caller: Caller, name: str, low: int, high: int | None) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("number", metavar="ID", type=Number())
-@click.option("--generation", type=int, help="Only this life of the ID.")
-@click.option("--wait", is_flag=True, help="Come back when it is in the pool again.")
+@click.argument("number", metavar="ID", type=IOASID)
+@click.option(
+    "--generation",
+    type=Number(0, 2**63 - 1),
+    help="Only this life of the ID; `ioasid find` shows it.",
+)
+@click.option("--wait", is_flag=True, help="Wait until the ID is back in the pool.")
 @click.pass_obj
 def free(caller: Caller, number: int, generation: int | None, wait: bool) -> None:
-    """Free an ID; says whether it is back in the pool already.
+    """Free an ID, and say whether it is already back in the pool.
+
+    One that somebody still has stays in quarantine until they are done with it.
 
     \b
     Examples:
@@ -215,13 +227,14 @@ def free(caller: Caller, number: int, generation: int | None, wait: bool) -> Non
 
 
 @click.command(cls=Command)
-@click.argument("number", metavar="ID", type=Number())
+@click.argument("number", metavar="ID", type=IOASID)
 @click.pass_obj
 def hold(caller: Caller, number: int) -> None:
     """Hold an ID until Ctrl-C, so that it is not reused meanwhile.
 
-    Killed, it is as any client that crashed: its holder is suspended and the ID stays, until the
-    holder is evicted, or comes back. If the service ends, so does it, with 5.
+    If this is killed, its holder counts as crashed, as that of any client would: it keeps the ID
+    until it comes back or is evicted. If its holder is evicted while this runs, this ends at once,
+    with 1; if the service ends, with 5.
 
     \b
     Examples:
@@ -230,34 +243,37 @@ def hold(caller: Caller, number: int) -> None:
     """  # noqa: D301 - for Click
 
     async def ask(session: Session) -> None:
+        ending = ending_of(session)
         with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             await session.get(number)
             if caller.is_json:
-                click.echo(f'{{"holder":"{session.name}","ioasid":{number}}}')
+                held = {"holder": session.name, "ioasid": number}
+                click.echo(msgspec.json.encode(held).decode())
             else:
                 say(f"{session.name} holds {number}; Ctrl-C lets go")
-            while True:
-                with move_on_after(ASKED_EVERY) as scope:
-                    await anext(signals)
-                if not scope.cancelled_caught:
-                    break
-                # Raises if the service is gone; nothing else would tell.
-                await session.find(number)
+            with CancelScope() as waiting:
+                forget = ending.watch(waiting.cancel)
+                await anext(signals)
+            forget()
+        try:
+            ending.check()
+        except SessionEnded:
+            say(f"ioasid: {session.name} was evicted, and holds {number} no more", err=True)
+            sys.exit(REFUSED)
 
     caller.run(ask)
 
 
 @click.command(cls=Command)
 @click.argument("name", shell_complete=holder_names)
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do it without asking.")
 @click.pass_obj
 def evict(caller: Caller, name: str, yes: bool) -> None:
-    """Declare a holder dead.
+    """Declare a holder dead: nothing waits for it any more.
 
-    What it was told counts as acknowledged, its references are dropped. Only when nothing of it can
-    reach an ID any more: what it programmed may be reused at once. A holder that is live, as
-    `ioasid status` says, is better stopped first: the question names its session. Says which IDs
-    came back to the pool, and which still wait for somebody else.
+    Do this only when no hardware uses an ID for it any more: what it has may be given to others at
+    once. Stop a holder that is still connected first, if you can; the question says if it is. Shows
+    which IDs are back in the pool, and which still wait for somebody else.
 
     \b
     Examples:
@@ -265,8 +281,8 @@ def evict(caller: Caller, name: str, yes: bool) -> None:
       ioasid evict vdcm:dsa0 --yes -o json
     """  # noqa: D301 - for Click
     if not yes:
-        question = caller.look(lambda looker: question_of_eviction(looker, name))
-        click.confirm(question, abort=True)
+        warning = caller.look(lambda looker: warning_of_eviction(looker, name))
+        confirm(f"{warning} Evict it?")
 
     found = caller.run(lambda session: evicted(session, name))
     if caller.is_json:

@@ -60,34 +60,35 @@ async def _blockers(session: Session, kept: Kept) -> tuple[str, ...] | None:
     return why.blockers
 
 
-async def question_of_eviction(source: Source, name: str) -> str:
-    """Look at a holder, and return what to ask before it is evicted; of one that is live it warns.
+async def warning_of_eviction(source: Source, name: str) -> str:
+    """Look at a holder, and return what to know before it is evicted; of one that is live it warns.
 
     Raises `UnknownHolder`.
     """
     for each in await pages(source.list_holders, "holders"):
         if each.holder == name:
-            return _question(each)
+            return _warning(each)
     raise UnknownHolder(name)
 
 
-def _question(holder: HolderRecord) -> str:
+def _warning(holder: HolderRecord) -> str:
     name, session = plain(holder.holder), holder.session
-    programmed = f"Is nothing that {name} programmed in use any more?"
-    if session is None:
-        return programmed
-    return (
-        f"{name} is live (session {session}): it is told, but what it does meanwhile may reach "
-        f"what others are given. {programmed}"
+    consequence = (
+        f"What {name} has may be given to others at once: a device or a CPU that still uses it "
+        "then reaches their memory."
     )
+    if session is None:
+        return consequence
+    return f"{name} is live (session {session}), so stop it first if you can. {consequence}"
 
 
 def said_of_eviction(found: Eviction) -> Iterator[str]:
     """Say it in words, a line each."""
     yield f"{found.holder} is evicted. Back in the pool: {ranges(found.reclaimed) or 'nothing'}."
     for each in found.waiting[:SHOWN]:
-        yield f"{each.ioasid} waits for {', '.join(each.blockers)} yet."
-    if len(found.waiting) > SHOWN:
-        yield f"{len(found.waiting) - SHOWN} more of what it had wait for others yet."
+        yield f"{each.ioasid} still waits for {', '.join(each.blockers)}."
+    more = len(found.waiting) - SHOWN
+    if more > 0:
+        yield f"{more} more of what it had still wait{'s' * (more == 1)} for others."
     if found.unknown:
         yield f"{found.unknown} more are in quarantine, and were not looked at."

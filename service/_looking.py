@@ -9,8 +9,9 @@ from msgspec.structs import asdict
 from ioasid.actors._looker import Looker
 from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
-from ioasid.service._caller import Caller, Command, Number, say, set_of, tokens
+from ioasid.service._caller import IOASID, Caller, Careful, Command, set_of, tokens
 from ioasid.service._recorded import Recorded
+from ioasid.service._saying import fail, say, torn_ones_told
 from ioasid.service._survey import pages
 
 __all__: list[str] = []
@@ -21,10 +22,10 @@ OF_A_HOLDER: Final = ("holder", "session", "age", "referenced", "granted", "subs
 @click.command(cls=Command)
 @click.pass_obj
 def status(caller: Caller) -> None:
-    """Show the figures of the allocator, who is down, and who lags.
+    """Show the figures, and which holders are down or lag behind.
 
-    Down is a holder that crashed, or has not come back since the service began; it keeps what it
-    has until it is back, or evicted. How often drivers restarted their own processes know.
+    A holder is down if it crashed, or has not come back since the service was started. It keeps
+    what it has until it comes back or is evicted.
 
     \b
     Examples:
@@ -54,7 +55,7 @@ def status(caller: Caller) -> None:
 @click.command(cls=Command)
 @click.pass_obj
 def sets(caller: Caller) -> None:
-    """List the sets.
+    """List the sets, with their quotas and use.
 
     \b
     Examples:
@@ -71,7 +72,7 @@ def sets(caller: Caller) -> None:
 def show_set(caller: Caller, name: str) -> None:
     """List the IDs of a set.
 
-    NAME is its token, or its number as in `#3`.
+    NAME is the set's token, or its number as in '#3'.
 
     \b
     Examples:
@@ -92,11 +93,12 @@ def show_set(caller: Caller, name: str) -> None:
 @click.command(cls=Command)
 @click.pass_obj
 def groups(caller: Caller) -> None:
-    """List the groups.
+    """List the groups, with their limits and use.
 
     \b
-    Example:
+    Examples:
       ioasid groups
+      ioasid groups -o json | jq '.[] | select(.used == .limit)'
     """  # noqa: D301 - for Click
     found = caller.look(lambda looker: pages(looker.list_groups, "groups"))
     caller.show(found, "name", "parent", "limit", "used")
@@ -105,7 +107,7 @@ def groups(caller: Caller) -> None:
 @click.command(cls=Command)
 @click.pass_obj
 def holders(caller: Caller) -> None:
-    """List the holders, live and suspended.
+    """List the holders, connected or suspended.
 
     \b
     Examples:
@@ -117,24 +119,25 @@ def holders(caller: Caller) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("number", metavar="ID", type=Number())
+@click.argument("number", metavar="ID", type=IOASID)
 @click.pass_obj
 def find(caller: Caller, number: int) -> None:
-    """Show the record of an ID.
+    """Show whose an ID is, and who has it.
 
     \b
-    Example:
+    Examples:
       ioasid find 17
+      ioasid find 0x11 -o json | jq .references
     """  # noqa: D301 - for Click
     found = caller.look(lambda looker: looker.find(number))
     caller.show(found, "ioasid", "generation", "sid", "state", "spid", "references")
 
 
 @click.command(cls=Command)
-@click.argument("number", metavar="ID", type=Number())
+@click.argument("number", metavar="ID", type=IOASID)
 @click.pass_obj
 def why(caller: Caller, number: int) -> None:
-    """Say why an ID is not back in the pool, and whom it waits for.
+    """Say why an ID is not back in the pool, and who keeps it.
 
     \b
     Examples:
@@ -148,8 +151,8 @@ def why(caller: Caller, number: int) -> None:
         say(found.text)
 
 
-@click.command()
-@click.option("--recording", type=click.Path(), help="Look at this recording, of `serve --record`.")
+@click.command(cls=Careful)
+@click.option("--recording", type=click.Path(), help="Show what `serve --record` wrote here.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),
@@ -161,8 +164,8 @@ def why(caller: Caller, number: int) -> None:
 def top(caller: Caller, recording: str | None, every: float) -> None:
     """Show live what waits for whom, and who is down.
 
-    Also how full sets and groups are. It keeps no ID from the pool. Its keys are shown below its
-    tables; needs the extra `top`.
+    It also shows how full sets and groups are, and keeps no ID from the pool. Its keys are shown
+    below the tables. It needs a terminal, and the extra `top`.
 
     \b
     Examples:
@@ -171,15 +174,15 @@ def top(caller: Caller, recording: str | None, every: float) -> None:
     """  # noqa: D301 - for Click
     from ioasid.service._top import Top
 
+    try:
+        with torn_ones_told():
+            source = caller.looking if recording is None else Recorded(read(recording))
+    except (IoasidError, OSError) as error:
+        fail(error)
     if not sys.stdout.isatty():
         raise click.UsageError(
             "it needs a terminal; for a script, there is `ioasid status -o json`"
         )
-    try:
-        source = caller.looking if recording is None else Recorded(read(recording))
-    except (IoasidError, OSError) as error:
-        click.echo(f"ioasid: {error}", err=True)
-        sys.exit(2)
     Top(source, caller.connect, every=every).run()
 
 

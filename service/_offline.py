@@ -1,48 +1,44 @@
 """The commands that ask no service: drawing a recording, and looking at a journal or a machine."""
 
 import sys
-import warnings
 
 import click
 
 from ioasid.core import IoasidError
-from ioasid.journal._look import main as look
+from ioasid.journal import JournalForeign
+from ioasid.journal._look import show
 from ioasid.linux import probe as probe_machine
-from ioasid.recorder import TornRecording
 from ioasid.recorder import draw as draw_recording
-from ioasid.service._caller import Caller, Command
+from ioasid.service._caller import Caller, Careful, Command, Group
+from ioasid.service._saying import REFUSED, fail, torn_ones_told
 
 __all__: list[str] = []
 
 
-@click.command()
+@click.command(cls=Careful)
 @click.argument("file", type=click.Path())
 @click.option(
     "-o",
     "--output",
     required=True,
     type=click.Path(),
-    help="A page for the browser if it ends in .html, a trace for Perfetto if in .json.",
+    help="Where to: a page for a browser if this ends in .html, a trace for Perfetto if in .json.",
 )
 def draw(file: str, output: str) -> None:
-    """Draw a recording as a page, or as a trace.
+    """Draw a recording, as a page or as a trace.
 
-    `ioasid serve --record FILE` makes one.
+    FILE is what `ioasid serve --record FILE` wrote.
 
     \b
     Examples:
       ioasid draw serve.jsonl -o page.html
       ioasid draw serve.jsonl -o trace.json
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", TornRecording)
-        try:
+    try:
+        with torn_ones_told():
             draw_recording(file, output)
-        except (IoasidError, OSError) as error:
-            click.echo(f"ioasid: {error}", err=True)
-            sys.exit(2)
-    for each in caught:
-        click.echo(f"ioasid: {each.message}", err=True)
+    except (IoasidError, OSError) as error:
+        fail(error)
 
 
 @click.command(cls=Command)
@@ -50,8 +46,8 @@ def draw(file: str, output: str) -> None:
 def probe(caller: Caller) -> None:
     """Say whether this machine can attach PASIDs.
 
-    And if not, what it lacks. Ends with 0 if they can, and 1 if not. It opens every VFIO device
-    that nobody has open for a moment, which may reset it.
+    If not, it says what is missing, and ends with 1. It opens every VFIO device for a moment,
+    unless somebody else has it open; that may reset the device.
 
     \b
     Examples:
@@ -63,10 +59,10 @@ def probe(caller: Caller) -> None:
         caller.show(found)
     else:
         click.echo(str(found))
-    sys.exit(0 if found.ready else 1)
+    sys.exit(0 if found.ready else REFUSED)
 
 
-@click.group()
+@click.group(cls=Group)
 def journal() -> None:
     """Look into a journal.
 
@@ -78,17 +74,21 @@ def journal() -> None:
 
 @journal.command(cls=Command)
 @click.argument("file", type=click.Path())
-@click.option("--requests", is_flag=True, help="Show every request, as JSON.")
+@click.option("--requests", is_flag=True, help="Show every request, too, as JSON.")
 @click.pass_obj
 def check(caller: Caller, file: str, requests: bool) -> None:
-    """Show what is in a journal, and change nothing; the service may have it open.
+    """Show what is in a journal; it changes nothing, and a service may have the journal open.
 
-    Ends with 0 if it is sound, 1 if it is damaged, and 2 if it can't be read.
+    Ends with 0 if the journal is sound, and with 1 if it is damaged or the file is no journal.
 
     \b
-    Example:
+    Examples:
       ioasid journal check /var/lib/ioasid/ioasid.journal
+      ioasid journal check ioasid.journal -o json | jq .free_pending
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
-    # The process is one of its own, as it has to be.
-    options = [*(["--requests"] if requests else []), *(["--json"] if caller.is_json else [])]
-    sys.exit(look([*options, "--", file]))
+    try:
+        # The process is one of its own, as it has to be.
+        is_sound = show(file, requests=requests, as_json=caller.is_json)
+    except (OSError, JournalForeign) as error:
+        fail(error)
+    sys.exit(0 if is_sound else REFUSED)

@@ -124,11 +124,19 @@ async def _fleet(
         port.leave(CloseSession())
 
 
-def _journal(config: Config) -> str | Path | None:
+def _journal(config: Config) -> Path | None:
     folder = state_directory()
     if config.journal is None:
-        return folder and folder / "ioasid.journal"
-    return config.journal
+        path = folder and folder / "ioasid.journal"
+    else:
+        path = Path(config.journal)
+    if path is not None:
+        # One that is not there is made; what is in the way of that is said as of any other file.
+        place = path if path.exists() else path.parent
+        place.stat()
+        if not os.access(place, os.R_OK | os.W_OK):
+            raise PermissionError(errno.EACCES, "it may not be read and written", str(place))
+    return path
 
 
 def _exposition() -> Exposition:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -11,10 +10,11 @@ from attrs import evolve
 
 from ioasid.core import IoasidError
 from ioasid.recorder import record
-from ioasid.service._caller import REFUSED, Caller, fail, say
+from ioasid.service._caller import Caller, Careful
 from ioasid.service._config import Config, read_config
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._program import run as run_service
+from ioasid.service._saying import fail
 
 __all__: list[str] = []
 
@@ -22,12 +22,23 @@ LEVELS: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 """Of syslog."""
 
 
-@click.command()
-@click.option("-c", "--config", "path", type=click.Path(), help="A configuration file, in TOML.")
-@click.option("--journal", type=click.Path(), help="Keep the state in this file.")
-@click.option("--record", "recording", type=click.Path(), help="Record everything, for `draw`.")
-@click.option("--fleet", metavar="URL", help="Be a host of the fleet whose store is this etcd.")
-@click.option("--host", help="The name of this host in its fleet; the machine's unless told.")
+@click.command(cls=Careful)
+@click.option("-c", "--config", "path", type=click.Path(), help="The configuration, in TOML.")
+@click.option(
+    "--journal",
+    type=click.Path(),
+    help="Keep the state here; made if missing.",
+)
+@click.option(
+    "--record",
+    "recording",
+    type=click.Path(),
+    help="Record everything here, for `draw`.",
+)
+@click.option("--fleet", metavar="URL", help="Be a host of the fleet that this etcd is for.")
+@click.option(
+    "--host", metavar="NAME", help="The name of this host in its fleet, if not the machine's."
+)
 @click.pass_obj
 def serve(
     caller: Caller,
@@ -37,11 +48,11 @@ def serve(
     fleet: str | None,
     host: str | None,
 ) -> None:
-    """Run the service until it is told to end.
+    """Run the service, until Ctrl-C or SIGTERM.
 
-    Without a configuration it listens on --socket, for the user that runs it alone. Without a
-    journal, what it serves is forgotten when it ends. Ctrl-C ends it, and so does closing its
-    terminal (SIGHUP), unless there is a policy file, which is then read again.
+    Without a configuration file it listens on the socket that `ioasid --socket` names, and lets in
+    only the user that runs it. Without a journal, everything is forgotten when it ends. Closing its
+    terminal (SIGHUP) ends it as well, unless it has a policy file: then it reads that again.
 
     \b
     Examples:
@@ -67,10 +78,9 @@ def serve(
         fail(_first(group))
     except* OSError as group:
         error = _first(group)
-        named = path is None and error.filename == (caller.path or DEFAULT_PATH)
-        how = " (by --socket or $IOASID_SOCKET)" if named else ""
-        say(f"ioasid: {error.filename or path}: {error.strerror}{how}", err=True)
-        sys.exit(REFUSED)
+        if path is None and error.filename == (caller.path or DEFAULT_PATH):
+            error.strerror += " (by --socket or $IOASID_SOCKET)"
+        fail(error)
 
 
 def _first(error: Any) -> Any:

@@ -19,9 +19,10 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from ioasid.actors import Session
 from ioasid.core import IoasidError
-from ioasid.service._eviction import evicted, question_of_eviction, said_of_eviction
+from ioasid.service._eviction import evicted, said_of_eviction, warning_of_eviction
 from ioasid.service._plain import plain
 from ioasid.service._recorded import Recorded
+from ioasid.service._saying import said
 from ioasid.service._survey import Source, Survey, Surveyor
 from ioasid.service._top_dialogs import Question, Said
 from ioasid.service._top_rows import Panel, curve, lines_of, said_of_holder, time
@@ -34,10 +35,6 @@ Connect = Callable[[], AbstractAsyncContextManager[Session]]
 
 AGAIN_AFTER: Final = 1.0
 """Seconds until it connects again."""
-CONSEQUENCE: Final = (
-    "What it has may be handed out again at once. If a device still does DMA with it, that then "
-    "reaches another tenant's memory."
-)
 PAST: Final = 60
 """So many looks are in the curves."""
 
@@ -142,7 +139,7 @@ class Top(App[None]):
             except IoasidError as error:
                 self._asked = None
                 for field in self.query("#figures").results(Static):
-                    field.update(Text.assemble((str(error), "bold red"), "; trying again"))
+                    field.update(Text.assemble((said(error), "bold red"), "; trying again"))
             self._again = Signal()
             with move_on_after(AGAIN_AFTER):
                 await self._again.wait()
@@ -243,7 +240,7 @@ class Top(App[None]):
         try:
             text = (await self._asked.explain(ioasid)).text
         except IoasidError as error:
-            text = str(error)
+            text = said(error)
         await self.push_screen(Said(f"why {ioasid}, when you asked", text))
 
     def action_evict(self) -> None:
@@ -263,14 +260,13 @@ class Top(App[None]):
             return
         try:
             # Anew: what is on the screen may be of a time before it came back.
-            question = await question_of_eviction(self._asked, name)
-            question += f"\n\n{CONSEQUENCE}"
-            if not await self.push_screen_wait(Question(f"Evict {name}?", question)):
+            warning = await warning_of_eviction(self._asked, name)
+            if not await self.push_screen_wait(Question(f"Evict {name}?", warning)):
                 return
             async with self._open_session() as session:
                 found = await evicted(session, name)
         except IoasidError as error:
-            self.notify(plain(str(error)), severity="error", markup=False)
+            self.notify(plain(said(error)), severity="error", markup=False)
         else:
             self.notify("\n".join(map(plain, said_of_eviction(found))), markup=False)
             self.look_again()

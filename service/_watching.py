@@ -28,8 +28,9 @@ from rich.text import Text
 
 from ioasid.actors import Session
 from ioasid.core import Event, EventKind, IoasidError, Resync
-from ioasid.service._caller import NO_SERVICE, Caller, Command, is_number, set_of, tokens
+from ioasid.service._caller import Caller, Command, is_number, set_of, tokens
 from ioasid.service._plain import plain
+from ioasid.service._saying import NO_SERVICE, say
 
 __all__: list[str] = []
 
@@ -51,23 +52,23 @@ STYLES: Final = {
     "--token",
     "scope",
     shell_complete=tokens,
-    help="Only the set with this token, or number as in #3; else that of `ioasid --token`.",
+    help="Only the set of this token, or of this number as in '#3'.",
 )
 @click.option(
     "--kind",
     "kinds",
     multiple=True,
     type=click.Choice(list(EventKind)),
-    help="Only this kind; may be given several times.",
+    help="Only events of this kind; may be given several times.",
 )
-@click.option("--count", type=click.IntRange(min=1), help="End after so many.")
+@click.option("--count", type=click.IntRange(min=1), help="End after this many.")
 @click.pass_obj
 def watch(caller: Caller, scope: str | None, kinds: tuple[str, ...], count: int | None) -> None:
-    """Show what happens, as it happens.
+    """Show what happens to sets and IDs, as it happens.
 
-    On a terminal it is a live table, else a line for each event. No ID waits for it, whatever
-    becomes of it: what it does not take while it is stopped or hangs, a RESYNC stands for. What you
-    read too slowly is left out, and counted.
+    It is a live table on a terminal, and otherwise a line for each event. No ID waits for it, even
+    if it is stopped or hangs: a RESYNC then stands for what it missed. What you read too slowly is
+    left out, and counted. Ctrl-C ends it, with 0.
 
     \b
     Examples:
@@ -85,11 +86,13 @@ def watch(caller: Caller, scope: str | None, kinds: tuple[str, ...], count: int 
 
     watching = Watching(new_view, scope or caller.token, given, count)
     try:
-        ended = caller.run(watching.run, interrupted=0)
+        ended = caller.run(watching.run)
+    except KeyboardInterrupt:
+        ended = False
     finally:
         watching.close(PATIENCE)
     if ended:
-        click.echo("ioasid: the service ended", err=True)
+        say("ioasid: the service ended", err=True)
         sys.exit(NO_SERVICE)
 
 
@@ -263,7 +266,7 @@ class Lines:
     def show(self, messages: list[Event | Resync], left_out: int) -> None:
         """Write them."""
         if left_out:
-            click.echo(f"ioasid: {left_out} events are left out, for nobody read them", err=True)
+            click.echo(f"ioasid: {left_out} events were left out, as nobody read them", err=True)
         self._output.write("".join(f"{self._said(each)}\n" for each in messages))
 
     def end(self) -> None:
@@ -275,7 +278,7 @@ def said(message: Event | Resync) -> str:
     if isinstance(message, Resync):
         return f"{message.seq:>8}  RESYNC   {sum(1 for _ in message)} IDs"
     spid = "" if message.spid is None else f", {message.spid}"
-    name = f"set {message.sid}" if message.token is None else plain(message.token)
+    name = f"#{message.sid}" if message.token is None else plain(message.token)
     return f"{message.seq:>8}  {message.kind:<8} {message.ioasid} ({name}{spid})"
 
 

@@ -38,11 +38,12 @@ def test_a_sound_journal(path: Path, capsys: pytest.CaptureFixture[str]) -> None
     status, found = shown(capsys, str(path))
     assert (0, "none") == (status, found["damage"])
     assert f"{path}, version 1" == found["journal"]
-    assert found["boot"].endswith(", as this one")
+    assert found["boot"].endswith(", this one")
     assert found["checkpoint"].startswith("1, up to index 1, ")
     assert ("3, with 9 requests since", "10") == (found["rows"], found["last index"])
     assert "9.000000 s by the allocator's clock" == found["last time"]
-    assert "1 sets, 1 IDs active, 0 in quarantine, 1 holders live, 0 suspended" == found["state"]
+    assert "1 set, 1 ID in use, 0 in quarantine" == found["state"]
+    assert "1 connected when it was last written, 0 suspended" == found["holders"]
     assert before == path.read_bytes()
     assert ["journal"] == [each.name for each in path.parent.iterdir()]
 
@@ -122,10 +123,12 @@ def test_a_torn_and_a_damaged_log(path: Path, capsys: pytest.CaptureFixture[str]
 
 def test_no_journal(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A file that is none, or is not there, is refused; one without a checkpoint is new."""
-    other = path.with_name("other")
+    other, circle = path.with_name("other"), path.with_name("circle")
     other.write_text("a text that is longer than the head of a database " * 99)
-    for each in (other, path.with_name("nowhere")):
-        assert 2 == main([str(each)])
+    circle.symlink_to(circle)
+    nowhere = path.with_name("nowhere")
+    for each, status in ((other, 1), (nowhere, 3), (other / "nowhere", 3), (circle, 1)):
+        assert status == main([str(each)])
         assert str(each) in capsys.readouterr().err
     new = path.with_name("new")
     Store(new).close()

@@ -17,19 +17,29 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("missing", "command", "names", "extras"),
+    ("missing", "command", "needs", "extras"),
     [
-        (["click"], "--help", "`service`", "service"),
-        (["rich"], "status", "`service`", "service"),
-        (["textual"], "top", "`top`", "top"),
-        (["click", "textual"], "top", "`service` and `top`", "service,top"),
-        (["click", "textual"], "status", "`service`", "service"),
+        (["click"], "--help", "the command line needs what the extra `service`", "service"),
+        (["rich"], "status", "the command line needs what the extra `service`", "service"),
+        (["textual"], "top", "this command needs what the extra `top`", "top"),
+        (
+            ["click", "textual"],
+            "top",
+            "the command line needs what the extra `service` and `top`",
+            "service,top",
+        ),
+        (
+            ["click", "textual"],
+            "status",
+            "the command line needs what the extra `service`",
+            "service",
+        ),
     ],
 )
 def test_without_its_extra_it_says_which(
-    missing: list[str], command: str, names: str, extras: str
+    missing: list[str], command: str, needs: str, extras: str
 ) -> None:
-    """A plain installation has the command, which names what it lacks at once, in one line."""
+    """A plain installation has the command, which says in a line what to install, and 126."""
     program = (
         f"import sys; sys.modules |= dict.fromkeys({missing!r})\n"
         f"sys.argv = ['ioasid', {command!r}]\n"
@@ -38,11 +48,8 @@ def test_without_its_extra_it_says_which(
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    text = (
-        f"ioasid: this command needs what the extra {names} brings: "
-        f"pip install '.[{extras}]' in a checkout\n"
-    )
-    assert (1, text) == (done.returncode, done.stderr)
+    text = f"ioasid: {needs} brings; to install that, in a checkout: pip install '.[{extras}]'\n"
+    assert (126, text) == (done.returncode, done.stderr)
 
 
 def test_what_else_is_missing_is_a_bug() -> None:

@@ -23,16 +23,17 @@ def test_draw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_is_wrong_is_said_in_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file, a bad one, an unknown ending, nowhere to write: exit code 2 and one line."""
+    """No file, a bad one, an unknown ending, nowhere to write: one line, and a status."""
     path, bad = of_a_hang(tmp_path / "hang.jsonl"), tmp_path / "bad"
     bad.write_text("bad\n", encoding="utf-8")
-    for file, output, says in (
-        (tmp_path / "missing", "page.html", "No such file"),
-        (bad, "page.html", "EBADMSG"),
-        (path, "page.txt", "EINVAL"),
-        (path, "no/where/page.html", "No such file"),
+    for file, output, status, says in (
+        (tmp_path / "missing", "page.html", 3, "No such file"),
+        (bad, "page.html", 1, "EBADMSG"),
+        (path, "page.txt", 2, "EINVAL"),
+        (path, "no/where/page.html", 3, "No such file"),
+        (path, "no/where/page.html", 3, str(tmp_path / "no" / "where" / "page.html")),
     ):
-        assert 2 == main(["draw", str(file), "-o", str(tmp_path / output)])
+        assert status == main(["draw", str(file), "-o", str(tmp_path / output)])
         out, err = capsys.readouterr()
         assert "" == out
         assert 1 == err.count("\n")

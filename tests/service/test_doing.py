@@ -52,8 +52,9 @@ def test_holding(tmp_path: Path) -> None:
         )
         status, out, error = program.call("evict", "you")
         assert (3, "", True) == (status, out, "no holder named 'you'" in error)
-        status, out, _ = program.call("evict", "me", text="n\n")
-        assert (1, True) == (status, out.startswith("Is nothing that me programmed in use"))
+        status, _, error = program.call("evict", "me", text="n\n")
+        asked = error.startswith("What me has may be given to others at once: ")
+        assert (1, True, True) == (status, asked, "their memory. Evict it? [y/N]:" in error)
         status, out, _ = program.call("evict", "me", "--yes")
         assert (0, "me is evicted. Back in the pool: 1.\n") == (status, out)
         assert 3 == program.call("why", "1")[0]
@@ -77,6 +78,31 @@ def test_holding_what_is_served_no_more(tmp_path: Path) -> None:
             finally:
                 holding.kill()
         assert (5, True) == (holding.returncode, error.startswith("ioasid: ESHUTDOWN"))
+
+
+@pytest.mark.slow
+def test_holding_until_evicted(tmp_path: Path) -> None:
+    """Whose holder is evicted is told at once, and ends with what it was told."""
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "--holder", "me"]
+        with subprocess.Popen(
+            [*command, "hold", "1", "-o", "json"],
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as holding:
+            try:
+                assert holding.stdout is not None
+                assert {"holder": "me", "ioasid": 1} == json.loads(holding.stdout.readline())
+                assert 0 == program.call("evict", "me", "--yes")[0]
+                _, error = holding.communicate(timeout=PATIENCE)
+            finally:
+                holding.kill()
+        said = "ioasid: me was evicted, and holds 1 no more\n"
+        assert (1, said) == (holding.returncode, error)
 
 
 @pytest.mark.slow
@@ -148,6 +174,11 @@ def test_adjusting_a_set(tmp_path: Path) -> None:
         program.call("alloc", "vm-1")
         status, _, error = program.call("alloc", "vm-1")
         assert (1, True) == (status, "`ioasid adjust-set` it" in error)
+        assert "EDQUOT: set vm-1 (#0) has 1 of 1 IDs" in error
+        assert (
+            "token 'vm-1' belongs to set #0; `ioasid free-set`"
+            in program.call(*("alloc-set", "vm-1", "1"))[2]
+        )
         assert 2 == json.loads(program.call("adjust-set", "vm-1", "2", "-o", "json")[1])["quota"]
         assert "2\n" == program.call("alloc", "vm-1")[1]
         assert 1 == program.call("adjust-set", "#0", "1")[0]
@@ -204,8 +235,12 @@ def test_freeing_a_set(tmp_path: Path) -> None:
     with a_program(tmp_path) as program:
         program.call("alloc-set", "vm-1", "8")
         program.call("alloc", "vm-1")
-        status, out, _ = program.call("free-set", "vm-1", text="n\n")
-        assert (1, True) == (status, out.startswith("Free 1 ID of vm-1 (#0), and the set?"))
+        status, _, error = program.call("free-set", "vm-1", text="n\n")
+        assert (1, True) == (status, error.startswith("Free 1 ID of vm-1 (#0), and the set?"))
+        assert error.endswith("ioasid: the answer was no, and nothing was done\n")
+        status, _, error = program.call("free-set", "vm-1")
+        assert (2, True) == (status, "nothing was done; --yes does it without asking" in error)
+        assert 0 == program.call("find", "1")[0]
         status, out, _ = program.call("free-set", "vm-1", "--keep", "--yes")
         assert (0, "vm-1 (#0): reclaimed\n") == (status, out)
         assert 0 == program.call("set", "vm-1")[0]
@@ -253,7 +288,7 @@ def test_one_name_is_one_set(tmp_path: Path) -> None:
         assert "1\n" == program.call("alloc", "#4")[1]
         assert 4 == json.loads(program.call("find", "1", "-o", "json")[1])["sid"]
         assert 5 == json.loads(program.call("adjust-set", "#4", "5", "-o", "json")[1])["quota"]
-        status, out, _ = program.call("free-set", "#4", text="n\n")
-        assert (1, True) == (status, out.startswith("Free 1 ID of #4, and the set?"))
+        status, _, error = program.call("free-set", "#4", text="n\n")
+        assert (1, True) == (status, error.startswith("Free 1 ID of #4, and the set?"))
         assert "#4: reclaimed\n" == program.call("free-set", "#4", "--yes")[1]
         assert 2 == program.call("alloc", "#99999999999999999999999")[0]

@@ -8,26 +8,29 @@ from ioasid.service._eviction import (
     Eviction,
     StillWaiting,
     evicted,
-    question_of_eviction,
     said_of_eviction,
+    warning_of_eviction,
 )
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_question_warns_of_a_live_holder() -> None:
-    """Whoever is connected yet is named with its session; who crashed is not."""
+async def test_the_warning() -> None:
+    """It says what may come of it, and names the session of whoever is connected yet."""
     async with open_allocator(holder="host") as allocator:
         pasid = await allocator.alloc((await allocator.alloc_set("vm-1", 4)).sid)
         async with allocator.session("dsa") as dsa:
             await dsa.get(pasid)
-            asked = await question_of_eviction(allocator, "dsa")
-            assert asked.startswith(f"dsa is live (session {dsa.number}): ")
+            consequence = (
+                "What dsa has may be given to others at once: a device or a CPU that still uses it "
+                "then reaches their memory."
+            )
+            live = f"dsa is live (session {dsa.number}), so stop it first if you can. {consequence}"
+            assert live == await warning_of_eviction(allocator, "dsa")
             await dsa.ask(SuspendSession())
-            asked = await question_of_eviction(allocator, "dsa")
-            assert "Is nothing that dsa programmed in use any more?" == asked
+            assert consequence == await warning_of_eviction(allocator, "dsa")
         with pytest.raises(UnknownHolder):
-            await question_of_eviction(allocator, "nobody")
+            await warning_of_eviction(allocator, "nobody")
 
 
 async def test_what_came_back_and_what_waits_for_others() -> None:
@@ -46,7 +49,7 @@ async def test_what_came_back_and_what_waits_for_others() -> None:
             assert Eviction("dsa", [1], [StillWaiting(2, ("vtd",))], 0) == found
             assert [
                 "dsa is evicted. Back in the pool: 1.",
-                "2 waits for vtd yet.",
+                "2 still waits for vtd.",
             ] == list(said_of_eviction(found))
             with pytest.raises(UnknownHolder):
                 await evicted(allocator, "dsa")
@@ -60,6 +63,6 @@ def test_many_are_counted() -> None:
     said = list(said_of_eviction(Eviction("dsa", [], waiting, 3)))
     assert "dsa is evicted. Back in the pool: nothing." == said[0]
     assert [
-        "2 more of what it had wait for others yet.",
+        "2 more of what it had still wait for others.",
         "3 more are in quarantine, and were not looked at.",
     ] == said[-2:]

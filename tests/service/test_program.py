@@ -228,7 +228,7 @@ def test_a_journal_outlives_the_process(tmp_path: Path) -> None:
         assert "kvm:vm-1" in call("why", "1")[1]
         assert [(1, 101)] == anyio.run(come_back)
         assert 3 == call("find", "1")[0]
-        assert "state:       1 sets, 0 IDs active" in call("journal", "check", f"{tmp_path}/j")[1]
+        assert "state:       1 set, 0 IDs in use" in call("journal", "check", f"{tmp_path}/j")[1]
         assert "2\n" == call("alloc", "vm-1")[1]
 
 

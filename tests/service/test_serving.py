@@ -10,8 +10,6 @@ def test_bad_configurations(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("sockets = 5\n")
     status, _, error = call("serve", "--config", str(tmp_path / "c"))
     assert (2, 1) == (status, len(error.splitlines()))
-    status, _, error = call("serve", "--config", str(tmp_path / "gone"))
-    assert (1, True) == (status, str(tmp_path / "gone") in error)
 
 
 def test_a_socket_that_cant_be(tmp_path: Path) -> None:
@@ -25,7 +23,7 @@ def test_a_socket_that_cant_be(tmp_path: Path) -> None:
     place = tmp_path / "gone" / "s"
     status, _, error = call("--socket", str(place), "serve")
     said = f"{place}: the folder {place.parent} is not there; make it, or choose another socket"
-    assert (1, f"ioasid: {said}{how}") == (status, error)
+    assert (3, f"ioasid: {said}{how}") == (status, error)
     (tmp_path / "c").write_text(f'socket = "{place}"\n')
     status, _, error = call("serve", "--config", str(tmp_path / "c"))
-    assert (1, f"ioasid: {said}\n") == (status, error)
+    assert (3, f"ioasid: {said}\n") == (status, error)

@@ -166,7 +166,7 @@ async def test_evict(monkeypatch: pytest.MonkeyPatch) -> None:
         await screen.until(lambda: "vtd" not in screen.firsts(Panel.HOLDERS))
         await screen.until(lambda: ["2"] == screen.firsts(Panel.QUARANTINE))
         (said,) = (each.message for each in screen.app._notifications)
-        assert "vtd is evicted. Back in the pool: 1.\n2 waits for dsa yet." == said
+        assert "vtd is evicted. Back in the pool: 1.\n2 still waits for dsa." == said
 
 
 async def test_sorting_and_filtering() -> None:
