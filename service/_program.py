@@ -126,9 +126,8 @@ async def _fleet(
 
 def _journal(config: Config) -> Path | None:
     folder = state_directory()
-    if config.journal is None:
-        path = folder and folder / "ioasid.journal"
-    else:
+    path = folder and folder / "ioasid.journal"
+    if config.journal is not None:
         path = Path(config.journal)
     if path is not None:
         # One that is not there is made; what is in the way of that is said as of any other file.
