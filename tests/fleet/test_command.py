@@ -256,17 +256,18 @@ NAMES = {
     "move vm-n nowhere": (3, "there is no host 'nowhere' in the fleet; those that are alive: n"),
     "move vm-n gone": (5, "the agent of 'gone' does not answer"),
     "limits no-tenant": (3, "there is no tenant 'no-tenant' in the fleet"),
-    "where ": (2, "vm is '' (str); pass a str of 1 to 255 bytes as UTF-8"),
-    "finish ": (2, "vm is ''"),
-    "abort ": (2, "vm is ''"),
-    "move  n": (2, "vm is ''"),
-    "move vm-n ": (2, "host is ''"),
-    "move vm-n a/b": (2, "host is 'a/b' (str); pass a name without a slash"),
-    "limits ": (2, "tenant is ''"),
-    "limits  5": (2, "tenant is ''"),
-    "limits no-tenant 0": (2, "limit is 0 (int); pass an int in 1..2^32-1"),
-    "abort vm-n --reason ": (2, "reason is '' (str); pass text that is not empty"),
-    "where \udcff": (2, "vm is '\\udcff' (str); pass a str of 1 to 255 bytes as UTF-8"),
+    "where ": (2, "Invalid value for 'VM': it is empty"),
+    "finish ": (2, "Invalid value for 'VM': it is empty"),
+    "abort ": (2, "Invalid value for 'VM': it is empty"),
+    "move  n": (2, "Invalid value for 'VM': it is empty"),
+    "move vm-n ": (2, "Invalid value for 'HOST': it is empty"),
+    "move vm-n a/b": (2, "host is 'a/b'; pass a name without a slash"),
+    "limits ": (2, "Invalid value for '[TENANT]': it is empty"),
+    "limits  5": (2, "Invalid value for '[TENANT]': it is empty"),
+    "limits no-tenant 0": (2, "0 is not in 1..4294967295"),
+    "limits no-tenant x": (2, "'x' is no number, such as 17 or 0x11"),
+    "abort vm-n --reason ": (2, "Invalid value for '--reason': it is empty"),
+    "where \udcff": (2, "vm is '\\udcff'; pass text of 1 to 255 bytes as UTF-8"),
     "move vm-n \udcff": (2, "host is '\\udcff'"),
     "limits \udcff 5": (2, "tenant is '\\udcff'"),
     f"where {'x' * 256}": (2, "vm is 'xxx"),
@@ -300,7 +301,8 @@ def test_a_host_whose_name_is_none(tmp_path: Path, url: str) -> None:
         done = subprocess.run(
             [*command, "--fleet", url, "--host", name], capture_output=True, text=True, check=False
         )
-        assert (2, True) == (done.returncode, "EINVAL: host is" in done.stderr), done.stderr
+        words = "EINVAL: host is" if name else "Invalid value for '--host': it is empty"
+        assert (2, True) == (done.returncode, words in done.stderr), done.stderr
 
 
 def test_a_store_that_does_not_answer() -> None:
