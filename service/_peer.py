@@ -274,6 +274,10 @@ class Peer:
                     self._answer(frame.id, frame.error)
         except IoasidError as error:
             self.refuse(error)
+        except Exception:
+            # It costs this connection, and not the allocator, which may be telling its answers.
+            logger.exception("a frame could not be dealt with, and its connection is ended")
+            self.abort()
 
     def _narrow(self, frame: Narrow) -> None:
         if self.greeted or self._narrowed:

@@ -1,5 +1,6 @@
 """A transport of two tasks around a socket, for every event loop that anyio runs on."""
 
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from ioasid.actors._reply import Reply, reply_factory
 from ioasid.service._transport import READ, NewReceiver, Receiver
 
 __all__: list[str] = []
+
+logger = logging.getLogger("ioasid.service")
 
 NO_ROOM_WAIT: Final = 0.1
 """Seconds to wait when there is no descriptor left for another connection."""
@@ -63,11 +66,21 @@ class Stream:
             if not data:
                 return
             if not self._closing:
-                self._receiver.data_received(data)
+                try:
+                    self._receiver.data_received(data)
+                except Exception:
+                    # It costs this connection, and not all that runs here.
+                    logger.exception("a connection could not be served")
+                    return
 
     async def _write(self) -> None:
         while True:
-            data = memoryview(self._receiver.data_to_send())
+            try:
+                data = memoryview(self._receiver.data_to_send())
+            except Exception:
+                logger.exception("a connection could not be served")
+                self._scope.cancel()
+                return
             if not data:
                 if self._closing:
                     self._scope.cancel()
@@ -80,7 +93,8 @@ class Stream:
                 except BlockingIOError:
                     await wait_writable(self._socket)
                 except OSError:
-                    # The reader learns of it, too.
+                    # The reader learns of it only if it is not paused.
+                    self._scope.cancel()
                     return
 
     # -- what its receiver calls --------------------------------------------------------------

@@ -37,7 +37,6 @@ from ioasid.core import (
     FreeMany,
     FreeSet,
     Get,
-    InvalidArgument,
     IoasidRecord,
     ListSet,
     ListSets,
@@ -56,6 +55,7 @@ from ioasid.core import (
     UnknownSet,
     UnknownToken,
     Unsubscribe,
+    _check,
 )
 from ioasid.service._errors import PermissionDenied
 from ioasid.service._permits import Permit, Role
@@ -127,9 +127,9 @@ class Tenancy:
                 return request, self._show
             case FindSet(token=token, sid=sid):
                 if token is not None and token != self.token:
-                    raise UnknownToken(token)
+                    raise UnknownToken(_check.name(token, "token"))
                 if sid is not None and sid != self.sid:
-                    raise UnknownSet(sid)
+                    raise UnknownSet(_check.number(sid, "sid"))
                 return FindSet(self.token), self._show
             case ListSets(after=after):
                 return FindSet(self.token), lambda answer: self._page(answer, after)
@@ -163,10 +163,11 @@ class Tenancy:
         # Whichever set a request names, if it is not the tenant's own there is none.
         named: Any = getattr(request, "sid", None)
         if named is not None and (type(named) is not int or named != self.sid):
-            raise UnknownSet(named) if type(named) is int else _no_number(named)
+            raise UnknownSet(_check.number(named, "sid"))
         if self.sid is None:
-            ioasid = getattr(request, "ioasid", None)
-            raise UnknownIoasid(ioasid) if type(ioasid) is int else UnknownToken(self.token)
+            if hasattr(request, "ioasid"):
+                raise UnknownIoasid(_check.ioasid(request.ioasid))
+            raise UnknownToken(self.token)
         return self.sid
 
     def _check_scope(self, sid: Any, token: Any) -> None:
@@ -175,7 +176,7 @@ class Tenancy:
         if token is not None and token != self.token:
             raise PermissionDenied(Role.TENANT, "subscribe to another token")
         if sid is not None and sid != self.sid:
-            raise UnknownSet(sid) if type(sid) is int else _no_number(sid)
+            raise UnknownSet(_check.number(sid, "sid"))
 
     # -- what comes back ----------------------------------------------------------------------
 
@@ -251,8 +252,3 @@ class Tenancy:
 
     def _is_own(self, name: str) -> bool:
         return bool(self._permit.holders) and name.startswith(self._permit.holders)
-
-
-def _no_number(value: object) -> Exception:
-    # As the allocator would say it.
-    return InvalidArgument.of("sid", value, "an int in 0..2^64-1")

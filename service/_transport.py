@@ -88,12 +88,7 @@ class Wires:
     def _send(self) -> None:
         woken, self._woken = self._woken, []
         for wire in woken:
-            try:
-                wire.send()
-            except Exception:
-                # It costs that connection, and not the others of this turn.
-                logger.exception("a connection could not be served")
-                wire.abort()
+            wire.send()
 
 
 class Wire(asyncio.Protocol, asyncio.BufferedProtocol):
@@ -169,7 +164,13 @@ class Wire(asyncio.Protocol, asyncio.BufferedProtocol):
         self._woken = False
         transport = self._transport
         while self._writable and transport is not None and not transport.is_closing():
-            data = self._receiver.data_to_send()
+            try:
+                data = self._receiver.data_to_send()
+            except Exception:
+                # It costs that connection, and not the others of this turn.
+                logger.exception("a connection could not be served")
+                self.abort()
+                break
             if data:
                 transport.write(data)
             if len(data) < CHUNK:

@@ -44,14 +44,16 @@ class Window:
 
     def tell(self, port: LocalPort, request: Request) -> None:
         """Pass on what nobody is answered."""
-        if type(request) is Acknowledge and len(request.messages) > PART:
-            messages = request.messages
-            for begin in range(0, len(messages), PART):
+        messages = request.messages if type(request) is Acknowledge else ()
+        # What are no messages is left to the allocator to refuse.
+        count = len(messages) if type(messages) is tuple else 0
+        if count > PART:
+            for begin in range(0, count, PART):
                 port.tell(Acknowledge(messages[begin : begin + PART]))
         else:
             port.tell(request)
         self._ports[port] = None
-        self._told += max(1, len(request.messages)) if type(request) is Acknowledge else 1
+        self._told += max(1, count)
         if self._told < self._most:
             return
         ports, self._ports, self._told = tuple(self._ports), {}, 0

@@ -353,8 +353,8 @@ SERVICE_FAULTS: Final = (
         "acknowledgements-counted-by-frame",
         "Bounds: what is told is taken as it is decided, however much a frame says",
         "service._window",
-        "max(1, len(request.messages)) if type(request) is Acknowledge else 1\n",
-        "1\n",
+        "        self._told += max(1, count)\n",
+        "        self._told += 1\n",
     ),
     Fault(
         "comeback-ended-with-the-one-before",

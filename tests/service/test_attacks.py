@@ -70,6 +70,7 @@ from ioasid.core import (
     WireFormat,
 )
 from ioasid.service import (
+    Answered,
     Ask,
     Limits,
     Narrow,
@@ -156,6 +157,59 @@ async def test_every_request_of_every_role(role: str, wire_format: WireFormat) -
                     assert quiet(before) == quiet(await host.snapshot())
         # A tenant may not subscribe to everything; whether an example does is another matter.
         assert DENIED[role] == denied - NOBODYS - {"Subscribe"}
+
+
+WRONG: Final[tuple[Any, ...]] = (
+    *(-1, 10**30, 1.5, "x" * 5000, [1], [None] * 200),
+    {str(each): each for each in range(200)},
+)
+"""What most fields may not be."""
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+@pytest.mark.parametrize("role", POLICIES)
+async def test_every_field_of_every_request_is_wrong(role: str, wire_format: WireFormat) -> None:
+    """Each such request is answered, with what a client can read, and nobody else notices."""
+    async with a_service(capacity=1 << 16) as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        service.server.policy = POLICIES[role]
+        for request in REQUESTS:
+            wrong = [
+                {**msgspec.to_builtins(request), name: value}
+                for name in request.__struct_fields__
+                for value in WRONG
+            ]
+            async with a_raw_client(service.path, wire_format) as client:
+                await client.hello(token="vm-1")
+                opening = Ask(OpenSession("drv:1"), 1)
+                numbered = list(enumerate(with_form(wrong, wire_format), 2))
+                asks = [frame_of(each, wire_format, number) for number, each in numbered]
+                if told(request):
+                    asks += [frame_of(each, wire_format, None) for _, each in numbered]
+                # In one go, so that what is behind the first is taken as that is answered.
+                await client.send(opening, *asks, Ask(FindSid(1), 9999))
+                waits = {number for number, each in numbered if each.get("wait") is True}
+                missing = {1, 9999, *(number for number, _ in numbered)} - waits
+                while missing:
+                    frame = await client.receive()
+                    assert frame is not None, request
+                    if isinstance(frame, Answered):
+                        missing.discard(frame.id)
+                        facts = getattr(frame.answer, "facts", {})
+                        assert "answer" != facts.get("direction"), (request, facts)
+        assert 1 == (await host.statistics()).sessions
+
+
+def with_form(requests: list[dict[str, Any]], wire_format: WireFormat) -> list[dict[str, Any]]:
+    """Those of the requests that can be written: msgpack has no larger numbers."""
+    if wire_format is WireFormat.JSON:
+        return requests
+    return [each for each in requests if 10**30 not in each.values()]
+
+
+def frame_of(request: dict[str, Any], wire_format: WireFormat, number: int | None) -> bytes:
+    """An `Ask` as another client would make it."""
+    return encoded({"type": "Ask", "id": number, "request": request}, wire_format)
 
 
 USE: Final = (

@@ -8,9 +8,19 @@ import anyio
 import pytest
 
 from ioasid.actors._open import open_driver
-from ioasid.core import AllocSet, CapacityExhausted, Request, TokenType
-from ioasid.service import Gate, Policy, connect_allocator, serving
-from tests.service.services import UID, listening
+from ioasid.actors._port import answered
+from ioasid.core import (
+    Alloc,
+    AllocSet,
+    CapacityExhausted,
+    OpenSession,
+    Request,
+    Statistics,
+    TakeStatistics,
+    TokenType,
+)
+from ioasid.service import Ask, Gate, Hello, Policy, connect_allocator, serving
+from tests.service.services import UID, a_raw_client, listening
 
 pytestmark = pytest.mark.anyio
 
@@ -76,3 +86,30 @@ async def test_what_was_given_up_at_a_gate_is_undone(tmp_path: Path) -> None:
             gate.go_on.set()
             # In the line behind the undoing.
             assert () == (await one.list_sets()).sets
+
+
+class Broken(Slow):
+    """A gate with a mistake in it: it can't say in what it has a say."""
+
+    @property
+    def kinds(self) -> frozenset[type]:  # type: ignore[override]
+        """Fail."""
+        raise TypeError("kinds")
+
+
+async def test_a_mistake_costs_the_connection_that_comes_upon_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Even while the allocator gives out an answer: it and all others go on."""
+    with listening(tmp_path / "s") as listener:
+        async with (
+            open_driver(capacity=10) as driver,
+            serving(driver, listener, Policy.only(UID), gate=Broken()),
+        ):
+            async with a_raw_client(tmp_path / "s") as client:
+                # The second one is taken when the first one is answered.
+                await client.send(Hello((1,)), Ask(OpenSession("one"), 1), Ask(Alloc(0), 2))
+                while await client.receive() is not None:
+                    pass
+            assert 0 == answered(await driver.send(TakeStatistics()), Statistics).sessions
+    assert "could not be dealt with" in caplog.text

@@ -7,6 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from ioasid.core import MalformedMessage
 from ioasid.service._sockets import connect, on_asyncio
 from ioasid.service._stream import Stream, accepting
 from ioasid.service._transport import Transport, Wire
@@ -114,6 +115,68 @@ async def test_a_half_closed_connection_is_gone(own: bool) -> None:
             one.shutdown(socket.SHUT_WR)
             await talker.ended.wait()
             assert b"" == one.recv(1)
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_who_is_gone_while_nothing_is_read(own: bool) -> None:
+    """It is noticed by what can't be sent, if by nothing else."""
+    talker = Talker()
+    async with anyio.create_task_group() as tasks:
+        one, two = socket.socketpair()
+        two.setblocking(False)
+        if own:
+            await connect(two, talker, tasks)
+        else:
+            Stream(two, talker).start(tasks)
+        talker.transport.pause()
+        await settle()
+        one.close()
+        talker.out = b"x"
+        talker.transport.wake()
+        await talker.ended.wait()
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_receiver_that_can_not_say_what_it_has(
+    own: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it raises ends its connection, is on the log, and does nothing to others."""
+
+    class Broken(Talker):
+        def data_to_send(self) -> bytes:
+            if self.out:
+                raise MalformedMessage("message", "no form")
+            return b""
+
+    broken, end, one, two = Broken(), Talker(), Talker(), Talker()
+    async with anyio.create_task_group() as tasks:
+        await pair(tasks, broken, end, own=own)
+        await pair(tasks, one, two, own=own)
+        broken.out = one.out = b"x"
+        broken.transport.wake()
+        one.transport.wake()
+        await broken.ended.wait()
+        await end.ended.wait()
+        await settle()
+        assert b"x" == two.got
+        one.transport.abort()
+        await two.ended.wait()
+    assert ["a connection could not be served"] == [each.message for each in caplog.records]
+
+
+async def test_a_receiver_that_takes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """What it raises about what came ends its connection alone, on any event loop."""
+
+    class Broken(Talker):
+        def data_received(self, data: bytes) -> None:
+            raise TypeError(data)
+
+    broken, end = Broken(), Talker(b"x")
+    async with anyio.create_task_group() as tasks:
+        await pair(tasks, broken, end, own=False)
+        await broken.ended.wait()
+        await end.ended.wait()
+    assert ["a connection could not be served"] == [each.message for each in caplog.records]
 
 
 async def test_accepting(tmp_path: Any) -> None:
