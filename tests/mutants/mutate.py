@@ -25,7 +25,7 @@ from rich.progress import Progress
 
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.planting import Fault, folder_of, plant, source_of
-from tests.mutants.trial import MEMORY, UNIT_TESTS
+from tests.mutants.trial import MEMORY, SEARCHING
 
 OPERATORS: Final[dict[type[ast.AST], Any]] = {
     ast.Lt: ast.LtE,
@@ -271,7 +271,7 @@ def mutate(name: str, match: str, jobs: int) -> int:
         task = bars.add_task(name, total=len(mutants))
         alive = survivors(mutants, own, jobs, advance)
         task = bars.add_task("all tests", total=len(alive) + 1)
-        alive = survivors([sound, *alive], UNIT_TESTS, jobs, report)
+        alive = survivors([sound, *alive], ("tests/core", *SEARCHING), jobs, report)
     if sound not in alive:
         raise SystemExit("the unit tests of the core fail without any change")
     alive.remove(sound)

@@ -27,16 +27,8 @@ RESULTS: Final = ROOT / "build" / "mutants.json"
 PAGE: Final = ROOT / "docs" / "mutants.md"
 BEGIN: Final = "<!-- table: begin -->\n"
 END: Final = "<!-- table: end -->\n"
-UNMEASURED: Final = "not measured yet"
-"""Stands in the field of a fault and a tool that were never run."""
-UNITS: Final = {
-    "histories": "step",
-    "properties": "example",
-    "schedules": "schedule",
-    "core": "test",
-    "actors": "test",
-    "service": "test",
-}
+UNITS: Final = {"histories": "step", "properties": "example", "schedules": "schedule"}
+"""What a tool counts; how many unit tests come before the one that fails says nothing."""
 
 Results = dict[str, dict[str, Verdict]]
 """By fault and tool; the empty fault is the sound product."""
@@ -64,15 +56,17 @@ def run_all(trials: Sequence[tuple[str, Fault]], jobs: int) -> Results:
     return results
 
 
-def cells(fault: Fault, tools: Sequence[str], found: dict[str, Verdict]) -> list[str]:
-    """The fault's fields of the table, one per tool."""
+def cells(tools: Sequence[str], found: dict[str, Verdict]) -> list[str]:
+    """A fault's fields of the table, one per tool, empty for one that was not run."""
     fields = []
     for tool in tools:
         verdict = found.get(tool)
         if verdict is None:
-            fields.append(UNMEASURED if sees(tool, fault) else "")
+            fields.append("")
         elif not verdict.caught:
             fields.append("—")
+        elif tool not in UNITS:
+            fields.append("yes")
         else:
             fields.append(f"{verdict.count} {UNITS[tool]}{'' if verdict.count == 1 else 's'}")
     return fields
@@ -95,29 +89,26 @@ def missing(faults: Sequence[Fault], table: str) -> set[tuple[str, str]]:
     return {
         (tool, each.name)
         for each in faults
-        for tool, known in zip(TOOLS, shown.get(each.name, [UNMEASURED] * len(TOOLS)), strict=True)
-        if known == UNMEASURED and sees(tool, each)
+        for tool, known in zip(TOOLS, shown.get(each.name, [""] * len(TOOLS)), strict=True)
+        if not known and sees(tool, each)
     }
 
 
 def markdown(
     faults: Sequence[Fault], tools: Sequence[str], results: Results, before: str = ""
 ) -> str:
-    """The table as the page shows it; what was not run is as in the one before."""
+    """The table as the page shows it; what was not run is as in the one before, or not there."""
     shown = measured(before)
     found: dict[str, list[str]] = {}
     for each in faults:
-        now = cells(each, tools, results.get(each.name, {}))
+        now = cells(tools, results.get(each.name, {}))
         then = shown.get(each.name, now)
-        found[each.name] = [
-            (old or new) if new == UNMEASURED else new for old, new in zip(then, now, strict=True)
-        ]
+        found[each.name] = [new or old for old, new in zip(then, now, strict=True)]
     rows = [["fault", "rule", *tools], ["---"] * (2 + len(tools))]
-    rows += [[f"`{each.name}`", each.rule, *found[each.name]] for each in faults]
-    known = [
-        [row[place] for row in found.values() if row[place] not in ("", UNMEASURED)]
-        for place in range(len(tools))
+    rows += [
+        [f"`{each.name}`", each.rule, *found[each.name]] for each in faults if any(found[each.name])
     ]
+    known = [[row[place] for row in found.values() if row[place]] for place in range(len(tools))]
     rows.append(
         ["caught", "", *(f"{len(each) - each.count('—')} of {len(each)}" for each in known)]
     )
@@ -141,7 +132,7 @@ def show(faults: Sequence[Fault], tools: Sequence[str], results: Results) -> Non
     table = Table("fault", *tools)
     for each in faults:
         style = "" if is_caught(results[each.name]) else "red"
-        table.add_row(each.name, *cells(each, tools, results[each.name]), style=style)
+        table.add_row(each.name, *cells(tools, results[each.name]), style=style)
     Console().print(table)
     if len(faults) == 1:
         for tool, verdict in results[faults[0].name].items():
@@ -154,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", action="append", choices=sorted(BY_NAME), metavar="FAULT")
     parser.add_argument("--tool", action="append", choices=tuple(TOOLS))
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--missing", action="store_true", help=f"what is {UNMEASURED}")
+    parser.add_argument("--missing", action="store_true", help="what has no field yet")
     options = parser.parse_args(arguments)
     tools = [each for each in TOOLS if options.tool is None or each in options.tool]
     wanted = missing(FAULTS, shown_table()) if options.missing else None
@@ -179,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     unsound = [f"{tool}: {each.what}" for tool, each in results[""].items() if each.caught]
     # By a tool that was run before, perhaps.
     shown = measured(shown_table())
-    missed = [each.name for each in faults if {*shown[each.name]} <= {"", "—", UNMEASURED}]
+    missed = [each.name for each in faults if {*shown[each.name]} <= {"", "—"}]
     print(f"{len(faults) - len(missed)} of {len(faults)} faults caught")
     print("".join(f"not caught: {each}\n" for each in missed), end="")
     print("".join(f"fails without any fault: {each}\n" for each in unsound), end="")

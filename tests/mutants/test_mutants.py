@@ -14,7 +14,6 @@ from tests.mutants.planting import Fault, StaleFault, patch, plant, source_of
 from tests.mutants.run import (
     BEGIN,
     END,
-    UNMEASURED,
     cells,
     markdown,
     measured,
@@ -22,7 +21,7 @@ from tests.mutants.run import (
     shown_table,
     write_page,
 )
-from tests.mutants.trial import TOOLS, Verdict, try_tool
+from tests.mutants.trial import TOOLS, Verdict, try_tool, unit_tests
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.name))
@@ -61,10 +60,10 @@ def test_planted_too_late() -> None:
     ("tool", "name"),
     [
         ("histories", "tier-not-awaited"),
-        ("core", "quota-off-by-one"),
+        ("tests", "quota-off-by-one"),
         ("schedules", "reply-lost-at-shutdown"),
-        ("actors", "acknowledgement-not-sent"),
-        ("service", "large-frame-taken"),
+        ("tests", "acknowledgement-not-sent"),
+        ("tests", "large-frame-taken"),
     ],
 )
 def test_fault_is_caught(tool: str, name: str) -> None:
@@ -75,10 +74,12 @@ def test_fault_is_caught(tool: str, name: str) -> None:
     assert "" != verdict.what
 
 
-def test_page_shows_every_fault() -> None:
-    """The table of the page has a row for every fault, in order, and no other."""
-    rows = [row.split(" | ")[0] for row in shown_table().splitlines()]
-    assert [f"| `{each.name}`" for each in FAULTS] == rows[2:-1]
+def test_page_shows_what_was_run() -> None:
+    """Its rows are of faults, in order, each caught by some tool, and in its present words."""
+    shown = measured(shown_table())
+    assert [each.name for each in FAULTS if each.name in shown] == [*shown]
+    assert [] == [name for name, fields in shown.items() if {*fields} <= {"", "—"}]
+    assert shown_table() == markdown(FAULTS, tuple(TOOLS), {}, shown_table())
 
 
 def test_page_keeps_what_is_around_the_table(tmp_path: Path) -> None:
@@ -90,33 +91,43 @@ def test_page_keeps_what_is_around_the_table(tmp_path: Path) -> None:
 
 
 def test_table() -> None:
-    """A field has how much it took, a dash for what was not caught, nothing for what can't be."""
+    """A field has how much it took, or that it was caught, a dash if it was not, or nothing."""
     fault = FAULTS[0]
-    found = {"histories": Verdict(True, 1), "core": Verdict(False, 900)}
-    assert ["1 step", "—", ""] == cells(fault, ("histories", "core", "actors"), found)
-    table = markdown([fault], tuple(TOOLS), {"": {}, fault.name: found})
-    assert table.endswith("| caught |  | 1 of 1 | 0 of 0 | 0 of 0 | 0 of 1 | 0 of 0 | 0 of 0 |\n")
+    found = {"histories": Verdict(True, 1), "properties": Verdict(False, 60)}
+    assert ["1 step", "—", "", "yes"] == cells(tuple(TOOLS), found | {"tests": Verdict(True, 900)})
+    table = markdown(FAULTS, tuple(TOOLS), {"": {}, fault.name: found})
+    assert [fault.name] == [*measured(table)]
+    assert table.endswith("| caught |  | 1 of 1 | 0 of 1 | 0 of 0 | 0 of 0 |\n")
 
 
 def test_table_keeps_what_was_measured() -> None:
-    """A run replaces the fields of what it ran; others keep theirs, or say that they have none."""
+    """A run replaces the fields of what it ran; others keep theirs, and are run when asked for."""
     one, two, three = FAULTS[:3]
-    first = {one.name: {"core": Verdict(True, 4)}, two.name: {"core": Verdict(False, 9)}}
+    first = {one.name: {"tests": Verdict(True, 4)}, two.name: {"tests": Verdict(False, 9)}}
     before = markdown(FAULTS[:3], tuple(TOOLS), first)
-    none = [UNMEASURED] * 3
-    assert {
-        one.name: [*none, "4 tests", "", ""],
-        two.name: [*none, "—", "", ""],
-        three.name: [*none, UNMEASURED, "", ""],
-    } == measured(before)
-    assert before.endswith("| 0 of 0 | 0 of 0 | 0 of 0 | 1 of 2 | 0 of 0 | 0 of 0 |\n")
+    assert {one.name: ["", "", "", "yes"], two.name: ["", "", "", "—"]} == measured(before)
+    assert before.endswith("| 0 of 0 | 0 of 0 | 0 of 0 | 1 of 2 |\n")
     left = missing(FAULTS[:3], before)
-    assert {("core", three.name)} == {each for each in left if each[0] == "core"}
+    assert {("tests", three.name)} == {each for each in left if each[0] == "tests"}
     assert 10 == len(left)
-    second = {two.name: {"histories": Verdict(True, 1), "core": Verdict(True, 2)}}
+    second = {two.name: {"histories": Verdict(True, 1), "tests": Verdict(True, 2)}}
     after = measured(markdown(FAULTS[:3], tuple(TOOLS), second, before))
-    assert [*none, "4 tests", "", ""] == after[one.name]
-    assert ["1 step", *none[:2], "2 tests", "", ""] == after[two.name]
+    assert ["", "", "", "yes"] == after[one.name]
+    assert ["1 step", "", "", "yes"] == after[two.name]
+
+
+def test_unit_tests_of_a_fault() -> None:
+    """Those of its module come first, then those of its package and of others near it."""
+    by_module = {each.module: each for each in FAULTS}
+    assert [
+        ["tests/core/test_table.py"],
+        ["tests/core", "--ignore=tests/core/test_table.py"],
+    ] == unit_tests(evolve(FAULTS[0], module="core._table"))
+    found = unit_tests(next(by_module[each] for each in by_module if each.startswith("linux.")))
+    assert ["tests/linux", "tests/actors", "tests/journal"] == [each[0] for each in found[-3:]]
+    assert [["tests/core", "--ignore=tests/core/test_x.py"]] == unit_tests(
+        evolve(FAULTS[0], module="core._x")
+    )
 
 
 def test_general_mutants() -> None:

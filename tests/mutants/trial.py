@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -21,19 +22,20 @@ from tests.mutants.planting import Fault, plant
 ROOT: Final = Path(__file__).parents[2]
 HISTORIES: Final = 60
 EXAMPLES: Final = 60
-SCHEDULES: Final = 60
-"""Of every scenario."""
+SCHEDULES: Final = 300
+"""Of all scenarios together."""
 STUCK: Final = 60
 """After so many seconds a step, an example, a schedule or a test is taken to run for ever."""
 MEMORY: Final = 4 << 30
 """In bytes, for faults that fill it."""
 
-UNIT_TESTS: Final = (
-    "tests/core",
+SEARCHING: Final = (
     "--ignore=tests/core/test_histories.py",
     "--ignore=tests/core/test_properties.py",
 )
-"""Those of the core."""
+"""What is in the folder of the core's tests, and a tool of its own here."""
+TOGETHER: Final = ("actors", "journal", "linux")
+"""Packages whose tests are tried for a fault in any of them."""
 
 
 @frozen
@@ -67,8 +69,8 @@ def try_tool(tool: str, fault: Fault | None) -> Verdict:
 class Trial:
     """The tool at work, in the process of its own."""
 
-    def __init__(self, package: str) -> None:
-        self._package = package
+    def __init__(self, fault: Fault | None) -> None:
+        self._fault = fault
         self.count = 0
         self.current = ""
         signal.signal(signal.SIGALRM, lambda *_: self.conclude(f"{self.current} has no end"))
@@ -125,29 +127,20 @@ class Trial:
         """Explore the shipped scenarios in turns; counts schedules."""
         from ioasid.testing import SCENARIOS, ScheduleFailed, explore
 
-        for seed in range(SCHEDULES):
-            for name, (scenario, leaks) in SCENARIOS.items():
-                self.advance(f"{name}, seed {seed},")
-                try:
-                    explore(scenario, [seed], leaks=leaks, shrink=0)
-                except ScheduleFailed as failure:
-                    self.conclude(f"{name}, seed {seed}: {failure.found.failure}")
+        turns = ((seed, name) for seed in range(SCHEDULES) for name in SCENARIOS)
+        for seed, name in islice(turns, SCHEDULES):
+            scenario, leaks = SCENARIOS[name]
+            self.advance(f"{name}, seed {seed},")
+            try:
+                explore(scenario, [seed], leaks=leaks, shrink=0)
+            except ScheduleFailed as failure:
+                self.conclude(f"{name}, seed {seed}: {failure.found.failure}")
 
-    def core(self) -> None:
-        """Run the unit tests of the core; counts tests."""
-        self._unit_tests(*UNIT_TESTS)
+    def tests(self) -> None:
+        """Run the unit tests, on asyncio: of the faulty module, of its package, of others near it.
 
-    def actors(self) -> None:
-        """Run the tests of actors, journal and below, on asyncio; those of the faulty one first."""
-        packages = sorted(("actors", "journal", "linux"), key=lambda each: each != self._package)
-        folders = (f"tests/{each}" for each in packages)
-        self._unit_tests(*folders, "-k", "not uvloop and not trio")
-
-    def service(self) -> None:
-        """Run the tests of the service, on asyncio; counts tests."""
-        self._unit_tests("tests/service", "-k", "not uvloop and not trio")
-
-    def _unit_tests(self, *options: str) -> None:
+        Counts tests. Without a fault, all of them.
+        """
         import pytest
 
         class Counter:
@@ -161,34 +154,52 @@ class Trial:
                     self.conclude(report.nodeid.rpartition("/")[2])
 
         plain = ("-x", "-q", "-p", "no:cacheprovider", "--tb=no", "-r", "N")
-        code = pytest.main([*options, *plain], plugins=[Counter()])
-        if code != pytest.ExitCode.OK:
-            self.conclude(f"pytest ends with {code!r}")
+        asyncio = ("-k", "not uvloop and not trio")
+        for tests in unit_tests(self._fault):
+            code = pytest.main([*tests, *SEARCHING, *plain, *asyncio], plugins=[Counter()])
+            if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
+                self.conclude(f"pytest ends with {code!r}")
+
+
+def unit_tests(fault: Fault | None) -> list[list[str]]:
+    """The tests to run for a fault, one list of arguments after the other; each test once."""
+    if fault is None:
+        return [[f"tests/{each}"] for each in ("core", *TOGETHER, "service")]
+    package, _, module = fault.module.rpartition(".")
+    folders = sorted(
+        TOGETHER if package in TOGETHER else {package}, key=lambda each: each != package
+    )
+    own = f"tests/{package}/test{module}.py"
+    rest = [[f"tests/{each}", f"--ignore={own}"] for each in folders]
+    return [[own], *rest] if (ROOT / own).exists() else rest
 
 
 TOOLS: Final[dict[str, Callable[[Trial], None]]] = {
     "histories": Trial.histories,
     "properties": Trial.properties,
     "schedules": Trial.schedules,
-    "core": Trial.core,
-    "actors": Trial.actors,
-    "service": Trial.service,
+    "tests": Trial.tests,
 }
 
 
 def sees(tool: str, fault: Fault) -> bool:
-    """Whether a tool runs what a fault is in; the schedules run all of it but the service."""
-    if tool == "service" or fault.in_service:
-        return tool == "service" and fault.in_service
-    return tool == "schedules" or fault.in_core == (tool != "actors")
+    """Whether a tool runs what a fault is in: schedules all but the service, unit tests all."""
+    match tool:
+        case "tests":
+            return True
+        case "schedules":
+            return not fault.in_service
+        case _:
+            return fault.in_core
 
 
 def main() -> None:
     """Plant the fault, if there is one, and run the tool."""
-    tool, fault = json.load(sys.stdin)
-    trial = Trial("" if fault is None else Fault(**fault).module.partition(".")[0])
+    tool, given = json.load(sys.stdin)
+    fault = None if given is None else Fault(**given)
+    trial = Trial(fault)
     if fault is not None:
-        plant(Fault(**fault))
+        plant(fault)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             TOOLS[tool](trial)
