@@ -59,6 +59,7 @@ def serve(
       ioasid --socket /tmp/ioasid.sock serve --journal /tmp/ioasid.journal
       ioasid serve --config /etc/ioasid/config.toml
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
+    missing: ModuleNotFoundError | None = None
     try:
         config = Config(socket=caller.path or DEFAULT_PATH) if path is None else read_config(path)
         if journal is not None:
@@ -74,6 +75,8 @@ def serve(
         logging.basicConfig(level=config.log, format="%(levelname)s %(name)s: %(message)s")
         with nullcontext() if recording is None else record(recording):
             run_service(config, caller.member)
+    except* ModuleNotFoundError as group:
+        missing = _first(group)
     except* IoasidError as group:
         fail(_first(group))
     except* OSError as group:
@@ -81,6 +84,9 @@ def serve(
         if path is None and error.filename == (caller.path or DEFAULT_PATH):
             error.strerror += " (by --socket or $IOASID_SOCKET)"
         fail(error)
+    if missing is not None:
+        # For who knows which extra brings it, and is told of one error and no group.
+        raise missing
 
 
 def _first(error: Any) -> Any:

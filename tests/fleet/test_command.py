@@ -312,3 +312,10 @@ def test_a_store_that_does_not_answer() -> None:
     assert (5, True) == (status, "does not answer" in error)
     status, _, error = call("fleet", "--fleet", "nowhere", "hosts")
     assert (2, True) == (status, "an etcd" in error)
+
+
+def test_an_empty_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that a variable does not name is no store of another fleet."""
+    monkeypatch.setenv("IOASID_FLEET", "")
+    status, _, error = call("fleet", "hosts")
+    assert (2, True) == (status, "$IOASID_FLEET is empty; give it a value" in error)

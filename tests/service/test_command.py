@@ -89,6 +89,8 @@ def test_help_shows_examples() -> None:
         status, out, _ = call(name, "--help")
         assert (0, True) == (status, bool(command.get_short_help_str()))
         assert "Example" in out, name
+        # In a terminal of 80 columns it is not cut in the list of commands.
+        assert not command.get_short_help_str(60).endswith("..."), name
 
 
 @pytest.mark.parametrize("option", ["--holder", "--token", "--socket", "-s"])
@@ -107,6 +109,16 @@ def test_a_number_below_0() -> None:
     """It is none that is accepted, and not an unknown option alone."""
     status, _, error = call("alloc-set", "vm-3", "-1")
     assert (2, True) == (status, "'-1'; no number is below 0 here" in error)
+
+
+def test_numbers() -> None:
+    """They are decimal or with 0x, in a range, and nothing else that Python would take for one."""
+    for given in ("0x11", "17"):
+        assert 5 == call("--socket", "/nowhere/s", "free", given)[0]
+    for given in ("1_7", " 17", "17.0", "x11", "4294967295"):
+        assert 2 == call("--socket", "/nowhere/s", "free", given)[0]
+    status, _, error = call("alloc-set", "vm-1", "0")
+    assert (2, True) == (status, "Invalid value for 'QUOTA': 0 is not in 1..4294967295" in error)
 
 
 def test_every_option_is_explained() -> None:
