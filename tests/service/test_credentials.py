@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -17,6 +19,20 @@ def test_who_is_at_the_other_end() -> None:
         assert {os.getgid(), *os.getgroups()} == found.gids
         one.send(b"x")
         assert b"x" == two.recv(1)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root chooses the groups of a process")
+@pytest.mark.parametrize("count", [0, 3, 300])
+def test_all_groups_of_a_user(count: int) -> None:
+    """However many there are besides the main one, a rule may name any of them."""
+    script = (
+        "import socket; from ioasid.service._credentials import credentials_of\n"
+        "one, two = socket.socketpair(); print(*credentials_of(one.fileno()).gids)"
+    )
+    groups = list(range(1000, 1000 + count))
+    command = [sys.executable, "-c", script]
+    found = subprocess.check_output(command, extra_groups=groups, text=True)
+    assert {os.getgid(), *groups} == {int(each) for each in found.split()}
 
 
 def test_what_is_no_socket() -> None:
