@@ -14,6 +14,10 @@ SCRIPTS := $(wildcard benchmarks demos docs/tutorial tests conftest.py)
 # The three lower bounds of pyproject.toml as name==version.
 LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml)
 
+# All the tests, on all the cores: who has none left takes half of what another one has still to do.
+# ARGS=-n0 runs them one after the other, as `python -m pytest` does.
+ALL_TESTS := -m pytest -n logical --dist worksteal
+
 # The server that `make fleet-test` starts, in a scratch directory.
 ETCD ?= etcd
 
@@ -78,7 +82,7 @@ mutate: $(VENV)/.test ## change the core operator by operator: what do its tests
 	$(BIN)/python -m tests.mutants.mutate $(ARGS)
 
 test: $(VENV)/.test ## run the tests, README and docs included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(ALL_TESTS) $(ARGS)
 
 coverage: $(VENV)/.test ## run the tests and show the lines they miss
 	$(BIN)/python -m coverage run -m pytest $(ARGS)
@@ -118,13 +122,13 @@ wheel-test: $(VENV)/.dev ## build sdist and wheel, test the installed wheel
 	assert all(file.startswith(home) for file in files), files; \
 	print("ioasid comes from", home)'; \
 	"$$mypy" --python-executable "$$away/venv/bin/python" $(wildcard demos); \
-	"$$away/venv/bin/python" -m pytest $(ARGS)
+	"$$away/venv/bin/python" $(ALL_TESTS) $(ARGS)
 
 test-lowest: $(VENV)/.test ## test with the oldest dependencies pyproject.toml allows
 	rm -rf build/lowest
 	$(BIN)/python -m venv build/lowest || $(BIN)/python -m venv --without-pip --clear build/lowest
 	$(BIN)/python -m pip --python build/lowest/bin/python install --quiet --editable '.[test]' $(LOWEST)
-	build/lowest/bin/python -m pytest $(ARGS)
+	build/lowest/bin/python $(ALL_TESTS) $(ARGS)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist ioasid.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

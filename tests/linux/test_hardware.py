@@ -1,7 +1,8 @@
 """The real kernel: what only a machine with a device shows.
 
-`IOASID_DEVICE=/dev/vfio/devices/vfio0 make test ARGS="-m hardware"` runs them. The device has to be
-bound to a VFIO driver and idle; it may be reset, and its PASIDs 1 and 2 are attached and detached.
+`IOASID_DEVICE=/dev/vfio/devices/vfio0 make test ARGS="-n0 -m hardware"` runs them, one after the
+other. The device has to be bound to a VFIO driver and idle; it may be reset, and its PASIDs 1 and 2
+are attached and detached.
 """
 
 import mmap

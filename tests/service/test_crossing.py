@@ -57,7 +57,7 @@ BAD: tuple[Any, ...] = (
 )
 
 
-@pytest.mark.parametrize("request_", BAD, ids=str)
+@pytest.mark.parametrize("request_", BAD, ids=lambda bad: type(bad).__name__)
 def test_what_would_look_right_on_a_wire(request_: Any) -> None:
     """A wire would make the right type of it, so it is refused before."""
     error = refused(request_, attached=isinstance(request_, Subscribe))
