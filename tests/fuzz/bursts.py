@@ -5,34 +5,46 @@ batch began, under a number that nobody was told yet.
 """
 
 import asyncio
+import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeAlias
 
-from anyio import Event, create_task_group, fail_after, move_on_after
+import anyio
+from anyio import Event, create_task_group, fail_after, move_on_after, sleep
 from anyio.lowlevel import checkpoint
+from msgspec.structs import replace
 
+from ioasid.actors._durable import kept_by
 from ioasid.actors._local_port import LocalPort
 from ioasid.actors._reply import Reply
 from ioasid.core import (
     Acknowledge,
+    AdjustGroup,
+    AdjustSet,
     Alloc,
+    Allocator,
     AllocatorClosed,
+    AllocGroup,
     AllocMany,
     AllocSet,
     AttachSpid,
+    CapacityExhausted,
     CloseSession,
     Defer,
     Deliver,
     Detach,
     DetachSpid,
+    DiskFull,
     End,
     EventKind,
     Evict,
     FindBySpid,
     Free,
+    FreeGroup,
     FreeSet,
     FreezeSet,
     Get,
@@ -52,17 +64,29 @@ from ioasid.core import (
     Withdraw,
 )
 from ioasid.core import Event as Message
-from ioasid.service import Answered, Ask, GiveUp, Narrow, Role
+from ioasid.service import Answered, Ask, Gate, GiveUp, Narrow, Role
 from ioasid.testing import check_state
+from ioasid.testing._disk import MemoryDisk
+from tests.fuzz.bookkeeper import Bookkeeper, in_parts
 from tests.service.services import Raw, Service, a_raw_client, a_service, everybody
 
+logging.getLogger("ioasid").addHandler(logging.NullHandler())  # much of it is as it should be
+
 Choose: TypeAlias = random.Random
+LOOPS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    "asyncio": ("asyncio", {}),
+    "uvloop": ("asyncio", {"use_uvloop": True}),
+    "trio": ("trio", {}),
+}
 NAMES: Final = ("kvm", "vtd", "vdcm")
+GROUP: Final = "guests"
 WITHIN: Final = (None, 0.001, 10.0)
 BRIEF: Final = 0.005
 """Seconds for which answers are read between two bursts."""
 IN_MEMORY: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where the journals are, if there is such a place: what a disk takes is not looked at."""
+PAUSE: Final = 0.002
+"""Seconds between two looks at what is under way."""
 LONG: Final = 20.0
 """Seconds after which an answer is taken to be lost."""
 
@@ -85,14 +109,18 @@ MENU: Final[Sequence[Callable[[Choose], Request]]] = (
     lambda of: AllocMany(_set(of), 2),
     lambda of: Free(_number(of), wait=_maybe(of)),
     lambda of: AllocSet(of.choice(("vm-1", "vm-2")), 4, TokenType.MM),
+    lambda of: AllocSet(of.choice(("vm-1", "vm-2")), 4, TokenType.MM, GROUP),
+    lambda of: AdjustSet(_set(of), of.randint(1, 6)),
     lambda of: FreeSet(_set(of), wait=_maybe(of)),
+    lambda of: of.choice((AllocGroup(GROUP, 8), AdjustGroup(GROUP, of.randint(1, 8)))),
+    lambda _: FreeGroup(GROUP),
     lambda of: Get(_number(of)),
     lambda of: Put(_number(of)),
     lambda of: Notify(_number(of), of.choice(tuple(EventKind))),
     lambda of: Subscribe(
         sid=of.choice((None, 0)), hold=_maybe(of), acknowledge_within=of.choice(WITHIN)
     ),
-    lambda _: Subscribe(hold=True),
+    lambda of: Subscribe(hold=True, replay=_maybe(of)),
     lambda of: Unsubscribe(_number(of)),
     lambda of: Detach(_number(of)),
     lambda of: Acknowledge(tuple((_number(of), _number(of)) for _ in range(of.randint(0, 4)))),
@@ -134,9 +162,18 @@ class Rendezvous:
 class Client:
     """One that guesses; it comes back under its name, if it has one."""
 
-    def __init__(self, choose: Choose, name: str | None, menu: Sequence[int], firsts: int) -> None:
+    def __init__(
+        self,
+        choose: Choose,
+        name: str | None,
+        token: str | None,
+        menu: Sequence[int],
+        firsts: int,
+    ) -> None:
         self._choose = choose
         self._name = name
+        self._token = token
+        """Whose tenant it is."""
         self._menu = menu
         """Some kinds alone, another mixture in each life: what goes together meets oftener."""
         self._sessions = (*(None,) * firsts, *range(1, 16))
@@ -153,10 +190,10 @@ class Client:
             self._told.clear()
             before, self._due = self._due, {}
             async with a_raw_client(service.path) as raw:
-                if self._choose.random() < 0.15:
+                if self._token is None and self._choose.random() < 0.15:
                     await raw.send(Narrow("vm-1", NAMES))
                     await raw.receive()
-                welcome = await raw.hello(self._name)
+                welcome = await raw.hello(self._name, self._token)
                 if welcome.resumed:
                     again = [each for each in before.values() if each.id not in self._given_up]
                     await self._send(raw, [Ask(OpenSession("kvm"), self._next()), *again])
@@ -180,7 +217,7 @@ class Client:
                 self._due[frame.id] = frame
             if isinstance(frame, GiveUp):
                 self._given_up.add(frame.of)
-        await raw.send(*frames)
+        await in_parts(self._choose, raw, frames)
 
     async def _settle(self, raw: Raw, *, waits: bool) -> None:
         # Until all is answered, but what is given up and, perhaps, what waits for others.
@@ -213,7 +250,8 @@ class Client:
         session = choose.choice(self._sessions)
         if self._last and choose.random() < 0.08:
             number = self._next()
-            return GiveUp(number, choose.randint(max(1, number - 12), number + 2), session)
+            some = choose.randint(max(1, number - 12), number + 2)
+            return GiveUp(number, choose.choice((some, number - 1)), session)
         request = MENU[choose.choice(self._menu)](choose)
         if isinstance(request, Acknowledge | Defer):
             return Ask(request, None, session)
@@ -340,19 +378,78 @@ async def commit_slowly(_: object) -> None:
         await checkpoint()
 
 
-async def a_life(choose: Choose, kept: str, clients: int) -> None:
+class Disk(MemoryDisk):
+    """A journal in memory that takes some turns, and fails now and then until `fails` is unset."""
+
+    def __init__(self, core: Allocator, choose: Choose) -> None:
+        super().__init__(core, fails=True)
+        self._choose = choose
+
+    async def _take_time(self) -> None:
+        for _ in range(self._choose.choice((0, 1, 3, 7))):
+            await checkpoint()
+        if self.fails and self._choose.random() < 0.15:
+            raise DiskFull("a disk in memory", "is so now and then")
+
+
+class Turnstile:
+    """A gate that takes some turns, before and behind, and refuses now and then."""
+
+    kinds: frozenset[type] = frozenset((AdjustSet, Alloc, AllocSet, Get))
+
+    def __init__(self, choose: Choose) -> None:
+        self._choose = choose
+
+    async def decide(self, request: Request, carry: Callable[[Request], Awaitable[Any]]) -> Any:
+        """Let it through, or refuse it."""
+        await self._turn()
+        if self._choose.random() < 0.1:
+            raise CapacityExhausted(1, 0)
+        answer = await carry(request)
+        await self._turn()
+        return answer
+
+    async def _turn(self) -> None:
+        for _ in range(self._choose.choice((0, 0, 1, 5))):
+            await checkpoint()
+
+
+@contextmanager
+def keeping(kept: str, choose: Choose) -> Iterator[tuple[dict[str, Any], list[Disk]]]:
+    """Give the options of an allocator whose state is kept so, and the disk that it is kept on."""
+    disks: list[Disk] = []
+
+    def make(core: Allocator) -> Disk:
+        disks.append(Disk(core, random.Random(choose.random())))
+        return disks[-1]
+
+    ways: dict[str, dict[str, Any]] = {"slow commits": {"commit": commit_slowly}}
+    with (
+        TemporaryDirectory(dir=IN_MEMORY) if kept == "a journal" else nullcontext() as folder,
+        kept_by(make) if kept == "a journal that fails" else nullcontext(),
+    ):
+        if folder is not None:
+            ways[kept] = {"journal": Path(folder, "journal")}
+        yield ways.get(kept, {}), disks
+
+
+async def a_life(
+    choose: Choose, kept: str, clients: int, gate: Gate | None, token: str | None
+) -> None:
     """Serve some clients until they are gone, and look at what is left of them."""
     menu = [choose.randrange(len(MENU)) for _ in range(choose.randint(2, 9))]
     firsts = choose.choice((0, 2, 20))
-    with TemporaryDirectory(dir=IN_MEMORY) as folder:
-        ways: dict[str, dict[str, Any]] = {
-            "nothing": {},
-            "a journal": {"journal": Path(folder, "journal")},
-            "slow commits": {"commit": commit_slowly},
-        }
-        async with a_service(everybody(Role.OPERATOR), capacity=16, **ways[kept]) as service:
+    operators = everybody(Role.OPERATOR)
+    with keeping(kept, choose) as (options, disks):
+        async with a_service(operators, gate=gate, capacity=16, **options) as service:
             actor, server = service.driver._actor, service.server
-            async with create_task_group() as tasks:
+            if token is not None:
+                await _operate(service, AllocGroup(GROUP, 8))
+                server.policy = everybody(
+                    Role.TENANT, holders=NAMES, tokens=("vm-*",), group=choose.choice((None, GROUP))
+                )
+            async with create_task_group() as looking, create_task_group() as tasks:
+                looking.start_soon(_look_on, service)
                 # Each waits twice, once before the eviction and once behind it.
                 rendezvous = Rendezvous(clients)
                 for number in range(clients):
@@ -362,22 +459,29 @@ async def a_life(choose: Choose, kept: str, clients: int) -> None:
                         tasks.start_soon(Neighbour(own, menu).live, service, rendezvous)
                         continue
                     name = f"client {number}" if number % 2 else None
-                    tasks.start_soon(Client(own, name, menu, firsts).live, service, rendezvous)
+                    client = Client(own, name, token, menu, firsts)
+                    tasks.start_soon(client.live, service, rendezvous)
+                if token is None:
+                    await Bookkeeper(random.Random(choose.random())).live(service)
                 await rendezvous.all_came.wait()
                 check_state(actor._core)
                 rendezvous.all_came, rendezvous._missing = Event(), clients
+                for disk in disks:
+                    disk.fails = False
+                server.policy = operators
                 for name in NAMES:
-                    await _evict(service, name)
+                    await _operate(service, Evict(name))
                 rendezvous.evicted.set()
                 await rendezvous.all_came.wait()
                 await service.driver.send(TakeStatistics())
                 for peer in server._peers:
                     _check_peer(peer, actor)
                 rendezvous.left.set()
-            with fail_after(LONG):
-                while server.statistics().connections:
-                    await checkpoint()
-            await service.driver.send(TakeStatistics())
+                with fail_after(LONG):
+                    while server.statistics().connections:
+                        await checkpoint()
+                await service.driver.send(TakeStatistics())
+                looking.cancel_scope.cancel()
             check_state(actor._core)
             deadlines = actor._deadlines
             assert not actor._joining, "an outlet that nobody has"
@@ -389,18 +493,38 @@ async def a_life(choose: Choose, kept: str, clients: int) -> None:
             assert not server._shared.memories.here, "a client that is gone"
             assert not server._users, "a user who is gone"
             assert not actor._sessions, f"sessions of nobody: {actor._sessions}"
+        for disk in disks:
+            there = disk.recovered().snapshot()
+            told = actor._core.snapshot()
+            assert told == replace(there, now=told.now), "another state is kept"
 
 
-async def _evict(service: Service, name: str) -> None:
+async def _look_on(service: Service) -> None:
+    # A journal that failed is tried again when somebody asks for a change, here at once.
+    actor = service.driver._actor
+    while True:
+        await sleep(PAUSE)
+        if actor._outage.failure is not None:
+            service.driver.post(Put(1), service.driver.new_reply())
+        elif actor._stage is None or not actor._stage.decided:
+            found = {
+                number: each.acknowledge_within
+                for number, each in actor._core._tables.subscriptions.items()
+                if each.attached and not each.leaving and each.acknowledge_within is not None
+            }
+            assert found == actor._deadlines._within, "a deadline that is not looked after"
+
+
+async def _operate(service: Service, request: Request) -> None:
     async with a_raw_client(service.path) as raw:
         await raw.hello()
-        await raw.send(Ask(OpenSession(f"operator of {name}"), 1), Ask(Evict(name), 2))
+        await raw.send(Ask(OpenSession("operator"), 1), Ask(request, 2))
         answered = 0
         while answered < 2:
             frame = await raw.receive()
             assert frame is not None
             answered += isinstance(frame, Answered)
-        await raw.ask(Ask(CloseSession(), 3))
+        await raw.ask(Ask(CloseSession(), 3, None, True))
 
 
 def _check_peer(peer: Any, actor: Any) -> None:
@@ -409,6 +533,7 @@ def _check_peer(peer: Any, actor: Any) -> None:
     if memory is None:
         return
     assert not peer._held, "a frame that is held back"
+    assert not peer._looking_up, "a request that is at the gate"
     assert 0 == has.opening == has._subscribing, "what is not under way any more"
     assert 0 == window.in_flight == window._fences, (window.in_flight, window._fences)
     assert [] == memory.pending, "what nobody waits for"
@@ -419,7 +544,31 @@ def _check_peer(peer: Any, actor: Any) -> None:
 
 def run(choose: Choose) -> str:
     """Run one life; what it was."""
-    kept = choose.choice(("nothing", "nothing", "a journal", "slow commits"))
+    kept = choose.choice(("nothing", "a journal", "a journal that fails", "slow commits"))
     clients = choose.randint(1, 5)
-    asyncio.run(asyncio.wait_for(a_life(choose, kept, clients), 60))
-    return f"{clients} clients and {kept}"
+    gate = Turnstile(random.Random(choose.random())) if choose.random() < 0.25 else None
+    token = "vm-1" if choose.random() < 0.25 else None
+    loop = choose.choice(tuple(LOOPS))
+
+    async def life() -> None:
+        unseen: list[Any] = []
+
+        def note(_: object, what: dict[str, Any]) -> None:
+            # anyio's own is what comes in the very turn in which it is waited for no more.
+            if not isinstance(what.get("exception"), asyncio.InvalidStateError):
+                unseen.append(what)
+
+        if loop != "trio":
+            # What a callback raises is only logged there.
+            asyncio.get_running_loop().set_exception_handler(note)
+        with fail_after(60):
+            await a_life(choose, kept, clients, gate, token)
+        assert not unseen, unseen
+
+    backend, options = LOOPS[loop]
+    try:
+        anyio.run(life, backend=backend, backend_options=options)
+    except Exception as error:
+        error.add_note(f"with {clients} clients, {kept}, {loop}, {token=}, {gate=}")
+        raise
+    return f"{kept}, on {loop}"

@@ -11,7 +11,7 @@ ROUNDS = [("decode", seed) for seed in range(20)]
 ROUNDS += [("frames", seed) for seed in range(10)]
 ROUNDS += [("handle", seed) for seed in range(10)]
 ROUNDS += [("restore", seed) for seed in range(10)]
-ROUNDS += [("bursts", seed) for seed in range(5)]
+ROUNDS += [("bursts", seed) for seed in range(6)]
 
 
 @pytest.mark.parametrize(("target", "seed"), ROUNDS)

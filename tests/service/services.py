@@ -20,6 +20,7 @@ from ioasid.service import (
     Answered,
     ClientConnection,
     Frame,
+    Gate,
     Hello,
     Limits,
     Permit,
@@ -48,6 +49,7 @@ class Service:
 async def a_service(
     policy: Policy | None = None,
     limits: Limits | None = None,
+    gate: Gate | None = None,
     **options: Any,
 ) -> AsyncIterator[Service]:
     """Serve an allocator on a socket of its own; takes what `open_allocator` takes."""
@@ -55,7 +57,7 @@ async def a_service(
         policy = policy or Policy.only(UID)
         async with (
             open_driver(**options) as driver,
-            serving(driver, listener, policy, limits=limits) as server,
+            serving(driver, listener, policy, limits=limits, gate=gate) as server,
         ):
             yield Service(Path(folder, "socket"), server, driver)
 
