@@ -23,7 +23,7 @@ from typing import Any, Final, TypeVar
 
 from ioasid.core import DiskFailed, DiskFull, DiskReadOnly, NotCommitted
 from ioasid.journal._errors import JournalDamaged, JournalForeign, JournalInUse, JournalUnusable
-from ioasid.journal._identity import asked_for
+from ioasid.journal._identity import Identity, asked_for
 from ioasid.journal._replay import Checkpoint, Damage, digest_of, parts_of
 from ioasid.journal._rows import Row
 from ioasid.journal._wal import LogEnd, WalEnd, wal_end
@@ -80,6 +80,8 @@ class Store:
         self._log_path = log_of(self._home_path)
         self._undo: Callable[[], object] | None = None
         """What takes back something that was refused, and could not be taken back yet."""
+        self._home: tuple[Identity, Identity] | None = None
+        """Which files are open, as soon as that is known."""
         self._look_at_files()
         try:
             self._file = sqlite3.connect(self._home_path, timeout=0, isolation_level=None)
@@ -87,20 +89,18 @@ class Store:
             raise JournalUnusable(str(path), _why(path, error)) from None
         try:
             self._open()
-        except sqlite3.Error as error:
-            self._file.close()
-            raise self._refusal(error) from None
-        except OSError as error:
-            self._file.close()
-            raise JournalUnusable(str(path), _said(error)) from None
-        except BaseException:
-            self._file.close()
+        except BaseException as error:
+            self._close_file()
+            if isinstance(error, sqlite3.Error):
+                raise self._refusal(error) from None
+            if isinstance(error, OSError):
+                raise JournalUnusable(str(path), _said(error)) from None
             raise
 
     def _look_at_files(self) -> None:
         # Before sqlite does, to which a file that is empty is a new one, and a log nobody's.
         home, log = _found(self._home_path), _found(self._log_path)
-        self._had_log = log is not None
+        self._has_log = log is not None
         if home is not None and stat.S_ISREG(home.st_mode) and home.st_nlink > 1:
             raise JournalUnusable(
                 str(self.path),
@@ -123,7 +123,7 @@ class Store:
         file.execute(f"PRAGMA journal_size_limit = {LOG_SIZE}")
         if not file.execute("SELECT 1 FROM sqlite_schema").fetchone():
             file.executescript(SCHEMA)
-        elif not self._had_log and file.execute("SELECT tries FROM journal").fetchone()[0]:
+        elif not self._has_log and file.execute("SELECT tries FROM journal").fetchone()[0]:
             raise JournalDamaged(
                 str(self.path),
                 "its write-ahead log",
@@ -132,6 +132,7 @@ class Store:
         # What is not to be read any more goes: a torn end, and what a longer log left.
         self._move_log("TRUNCATE")
         # For a log file to be there, and its end known.
+        self._has_log = True
         file.execute(TRY)
         _sync_folder(self._home_path)
         # From here on the file itself says that there is a log.
@@ -363,16 +364,19 @@ class Store:
 
     def close(self) -> None:
         """Let the file go."""
-        closed = False
         with suppress(NotCommitted):
             self._write(lambda: self._file.execute("UPDATE journal SET tries = 0"))
-            closed = True
-        self._log.close()
+            self._has_log = False
+        with suppress(OSError):
+            self._log.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
         self._file.close()
-        if not closed:
-            # The file says that there is one.
+        if self._has_log:
+            # sqlite takes it away when all of it is in the file, and that says that there is one.
             with suppress(OSError):
-                if self._home[0] == self._home_now():
+                if self._home is None or self._home[0] == self._home_now():
                     self._log_path.touch()
 
 

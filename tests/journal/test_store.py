@@ -2,12 +2,13 @@
 
 import logging
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,26 @@ def test_a_place_that_can_t_be(path: Path, make: Callable[[Path], Path], reason:
     with pytest.raises(JournalUnusable) as caught:
         Store(make(path))
     assert reason == caught.value.reason
+
+
+@pytest.mark.parametrize("files", range(4))
+def test_an_opening_that_fails_for_want_of_files(path: Path, files: int) -> None:
+    """Wherever the opening of what a crash left fails, the next one finds every row."""
+    store = begun(path)
+    for row in ROWS:
+        store.append(row)
+    copy = copied(path)
+    store.close()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with copy.open() as probe:
+        free = probe.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + files, limit[1]))
+    try:
+        with suppress(JournalUnusable):
+            Store(copy).close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert ROWS == found(copy)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

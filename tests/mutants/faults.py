@@ -1874,7 +1874,7 @@ FAULTS: Final = (
         "lost-log-not-missed",
         "Durability: what is gone of a journal is refused, and nothing begins anew",
         "journal._store",
-        "        elif not self._had_log and file.execute(",
+        "        elif not self._has_log and file.execute(",
         "        elif False and file.execute(",
     ),
     Fault(
