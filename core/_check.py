@@ -155,11 +155,11 @@ def seconds(value: Any, argument: str) -> float | None:
     """Check a deadline: a number of seconds above 0, or `None` for never."""
     if value is None:
         return None
-    if type(value) in (int, float) and 0 < value < float("inf"):
-        try:
-            return float(value)
-        except OverflowError:
-            pass
+    if type(value) is float and 0 < value < float("inf"):
+        return value
+    # One that no message can carry could not be kept.
+    if type(value) is int and 0 < value <= MAX_NUMBER:
+        return float(value)
     refuse(argument, value, "a number of seconds above 0, or None for never")
 
 

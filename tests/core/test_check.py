@@ -197,6 +197,7 @@ NO_SECONDS: list[object] = [
     -1,
     0.0,
     -0.5,
+    2**64,
     float("nan"),
     float("inf"),
     -float("inf"),
@@ -460,7 +461,7 @@ def test_the_first_holder_is_checked(name: Any) -> None:
         AllocSet("\N{SNOWMAN}" * 85, 1),
         Subscribe(token="\N{SNOWMAN}" * 85),
         Subscribe(queue_size=2**20, acknowledge_within=1e-9),
-        Subscribe(acknowledge_within=10**300),
+        Subscribe(acknowledge_within=1e300),
         Subscribe(kinds={EventKind.BIND}),  # type: ignore[arg-type]
         OpenSession("x" * 255, 2**64 - 1),
         Alloc(0, 0, 63, -(2**63)),
