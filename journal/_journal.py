@@ -38,7 +38,9 @@ FEW: Final = 1_000
 SMALL: Final = 1 << 17
 """Bytes of a checkpoint that is made sooner than a process has started."""
 LIMIT: Final = 120.0
-"""Seconds after which a process that makes a checkpoint is ended; the next one is made later."""
+"""Seconds after which a process that makes a checkpoint is ended; the next has twice as long."""
+LONGEST: Final = 3600.0
+"""Seconds that none of them may take."""
 PATIENCE: Final = 2.0
 """Seconds of a recovery after which the log is told how far it is, again and again."""
 
@@ -90,6 +92,8 @@ class Journal:
         """Requests since the last checkpoint."""
         self._wait_until = 0
         """The index before which no checkpoint is tried again."""
+        self._limit = LIMIT
+        """Seconds that the next one may take."""
         self._folding: tuple[Thread, Folding] | None = None
         self._is_parents = False
         """Whether this is the child of a fork, which has neither the thread nor the lock."""
@@ -158,7 +162,11 @@ class Journal:
         )
         there = self._store.boot_id
         if there != here:
-            core = self._rebooted(core, on_reboot, here)
+            if there and here:
+                core = self._rebooted(core, on_reboot, here)
+            else:
+                # Of one of them it is not known, so the hardware may be programmed yet.
+                self._store.set_boot_id(here)
         return Recovered(core, is_new=False)
 
     def _begin_with(self, core: Allocator, boot: str) -> None:
@@ -249,26 +257,38 @@ class Journal:
             self._not_folded(str(error))
             return
         last = self._index
+        limit = Timer(self._limit, folding.kill)
+        limit.daemon = True
         thread = Thread(
-            target=self._fold, args=(folding, last), name=f"ioasid checkpoint {last}", daemon=True
+            target=self._fold,
+            args=(folding, limit, last),
+            name=f"ioasid checkpoint {last}",
+            daemon=True,
         )
+        try:
+            limit.start()
+            thread.start()
+        except RuntimeError as error:
+            # There are as many threads as there may be.
+            limit.cancel()
+            folding.end()
+            self._not_folded(str(error))
+            return
         self._folding = thread, folding
-        thread.start()
 
     def _not_folded(self, reason: str) -> None:
         self._wait_until = self._index + self._every
+        # There is more to do the next time, and the host may stay as slow as it is.
+        self._limit = min(2 * self._limit, LONGEST)
         logger.warning(
             "the journal %s has no new checkpoint (%s); it grows until the next one",
             self.path,
             reason,
         )
 
-    def _fold(self, folding: Folding, last: int) -> None:
+    def _fold(self, folding: Folding, limit: Timer, last: int) -> None:
         # In a thread of its own. The rows up to `last` and the checkpoint stay meanwhile.
         call = self._call
-        limit = Timer(LIMIT, folding.kill)
-        limit.daemon = True
-        limit.start()
         try:
             found = call(self._store.checkpoint)
             assert found is not None, "there is one from the beginning"
@@ -306,6 +326,7 @@ class Journal:
 
     def _folded(self, checkpoint: Checkpoint) -> None:
         self._since = self._index - checkpoint.index
+        self._limit = LIMIT
 
     def _end_folding(self) -> None:
         self._folding = None
@@ -321,18 +342,20 @@ class Journal:
             return
         # Whatever was submitted is done first, for it may begin a checkpoint.
         folding = self._call(lambda: self._folding)
-        if folding is not None:
-            if not orderly:
-                folding[1].kill()
-            folding[0].join()
+        self._wait_for(folding, LIMIT if orderly else 0.0)
         if orderly:
             self._call(self._checkpoint_here_if_small)
-            folding = self._folding
-            if folding is not None:
-                folding[0].join()
+            self._wait_for(self._folding, LIMIT)
         self._call(self._close_store)
         self._jobs.put(None)
         self._thread.join()
+
+    def _wait_for(self, folding: tuple[Thread, Folding] | None, limit: float) -> None:
+        if folding is not None:
+            thread, process = folding
+            thread.join(limit)
+            process.kill()
+            thread.join()
 
     def _checkpoint_here_if_small(self) -> None:
         if not self._opened or not self._since:

@@ -5,7 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from threading import enumerate as enumerate_threads
 
 import pytest
@@ -207,6 +207,27 @@ def test_a_reboot_that_forgets(path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert 1 == sum("are forgotten" in each for each in caplog.messages)
 
 
+@pytest.mark.parametrize("unknown", ["there", "here"])
+def test_a_boot_that_nobody_knows(
+    path: Path, monkeypatch: pytest.MonkeyPatch, unknown: str
+) -> None:
+    """Nothing is forgotten where it is not known that the host was booted, nor after that."""
+    history = History()
+    with opened(path) as (journal, _):
+        keep(journal, history.some(9))
+    with monkeypatch.context() as patched:
+        if unknown == "here":
+            patched.setattr("ioasid.journal._reboot.BOOT_ID", path / "none")
+        boot(path, "another boot" if unknown == "here" else "")
+        with opened(path, forget=True) as (_, core):
+            assert history.core.snapshot() == core.snapshot()
+    with opened(path, forget=True) as (_, core):
+        assert history.core.snapshot() == core.snapshot()
+    boot(path, "another boot")
+    with opened(path, forget=True) as (_, core):
+        assert () == core.snapshot().sets
+
+
 def spoil_checkpoint(file: sqlite3.Connection) -> None:
     """Change the bytes of a checkpoint."""
     file.execute("UPDATE part SET data = zeroblob(length(data))")
@@ -334,6 +355,48 @@ def test_a_process_that_hangs(
     assert any("has no new checkpoint" in each for each in caplog.messages)
     with opened(path) as (_, core):
         assert history.core.snapshot() == core.snapshot()
+
+
+def test_a_checkpoint_that_takes_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was not made in time has twice as long the next time, so it is made in the end."""
+    monkeypatch.setattr("ioasid.journal._journal.LIMIT", 0.05)
+    history = History()
+    with opened(path, every=10) as (journal, _):
+        for _ in range(20):
+            keep(journal, history.some(11), at_once=11)
+            folding = do(journal, lambda: journal._folding)
+            if folding is not None:
+                folding[0].join()
+            if found_checkpoint(journal) > 1:
+                break
+        assert found_checkpoint(journal) > 1
+
+
+def found_checkpoint(journal: Journal) -> int:
+    """The number of the last checkpoint."""
+    found = do(journal, journal._store.checkpoint)
+    assert found is not None
+    return found[0]
+
+
+def test_no_thread_for_a_checkpoint(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no thread can be started there is no checkpoint; all is kept, and the next is made."""
+
+    def refuse(_: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    history = History()
+    with opened(path, every=10, orderly=True) as (journal, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(Thread, "start", refuse)
+            keep(journal, history.some(10), at_once=10)
+        assert any("can't start new thread" in each for each in caplog.messages)
+        keep(journal, history.some(10), at_once=10)
+    with opened(path) as (journal, core):
+        assert history.core.snapshot() == core.snapshot()
+        assert 2 == found_checkpoint(journal)
 
 
 @pytest.mark.parametrize("page", range(1, 8))
