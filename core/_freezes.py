@@ -28,8 +28,13 @@ def turn(tables: Tables, owner: IoasidSet, *, begins: bool) -> Turning:
         return item
     give_up(tables, owner)
     item = tables.turnings[owner.sid] = Turning(owner, begins)
-    # What is still being made is made before anything of it begins.
-    (tables.work if owner.sid in tables.imports else tables.begun).append(item)
+    if owner.sid in tables.imports:
+        # What is still being made is made before anything of it begins. It is done as it would be
+        # by who is restored from here, or a journal would not come to the same.
+        item.fresh = False
+        tables.work.append(item)
+    else:
+        tables.begun.append(item)
     return item
 
 

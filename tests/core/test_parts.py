@@ -31,6 +31,7 @@ from ioasid.core import (
     Evict,
     Explain,
     Explanation,
+    ExportedIoasid,
     ExportSet,
     Find,
     FindBySpid,
@@ -713,6 +714,18 @@ def test_a_set_is_imported_in_parts(driver: Driver) -> None:
         assert (each.spid, each.data) == (record_.spid, record_.data)
     told = {each.ioasid: each.data for each in driver.messages(log) if isinstance(each, Event)}
     assert all(told[here[each.ioasid]] == each.data for each in export.ioasids[1:])
+
+
+def test_what_waits_for_an_import_goes_on_in_the_same_parts(driver: Driver) -> None:
+    """A set that is to run when it is made does so as whoever is restored meanwhile lets it run."""
+    ends = tuple(ExportedIoasid(each, each, None) for each in (IOASIDS[0], IOASIDS[-1]))
+    ranges = (IoasidRange(IOASIDS[0], IOASIDS[-1]),)
+    export = SetExport("vm-2", TokenType.MM, COUNT, ranges, ends)
+    made = expect(Waiting, driver.ask(ImportSet(export, None, 2020))).ticket
+    run = expect(Waiting, driver.ask(ActivateSet(1))).ticket
+    finish(driver)
+    assert [made, run] == [ticket for ticket, _ in driver.completed()]
+    assert SetState.ACTIVE is expect(SetRecord, driver.ask(FindSet("vm-2"))).state
 
 
 def test_what_is_wrong_with_an_import_is_found_in_parts(driver: Driver) -> None:
