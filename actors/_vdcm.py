@@ -252,8 +252,11 @@ class Vdcm(Actor):
     async def on_forsaken(self, message: Message, answer: Any) -> None:
         """Clear the context, or abort the transfer, that nobody knows of."""
         match message:
-            case ProgramGuestPasid() if answer in self.device.contexts:
-                await self._drain(answer)
+            case ProgramGuestPasid():
+                context = self.device.contexts.get(answer)
+                # One of a later life is somebody else's.
+                if context is not None and context.generation == answer.generation:
+                    await self._drain(answer)
             case StartDma() if answer in self.device.transfers:
                 ioasid = self.device.transfers.pop(answer)
                 self.device.contexts[ioasid].in_flight.discard(answer)

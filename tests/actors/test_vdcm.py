@@ -237,6 +237,23 @@ async def test_an_unbind_drains() -> None:
         assert {} == host.device("dsa0").device.contexts
 
 
+async def test_an_answer_that_nobody_got_is_of_its_own_life() -> None:
+    """To undo it comes too late once the ID is somebody else's: their context stays."""
+    async with a_host() as (host, vm):
+        pasid = await vm.alloc()
+        await vm.bind("dsa0", pasid, 101)
+        vdcm, sid = host.device("dsa0"), vm.sid
+        answer = await vm.program("dsa0", 101)
+        undo = vdcm.forsaken(ProgramGuestPasid(sid, 101), answer)
+        await vm.close()
+        other = await host.start_vm("vm-2", quota=8)
+        await other.bind("dsa0", await other.alloc(), 101)
+        assert pasid == await other.program("dsa0", 101)
+        vdcm.tell(undo)
+        transfer = await other.submit("dsa0", 101)
+        assert "vm-2" == (await host.complete("dsa0", transfer)).owner
+
+
 async def test_one_device_that_drains_delays_its_own_ids_only() -> None:
     """While one ID waits for its DMA, another is unbound and reclaimed on the same device."""
     async with a_host() as (host, vm):
