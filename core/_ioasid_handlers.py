@@ -181,12 +181,18 @@ class IoasidHandlers(Handlers):
 
     def get(self, holder: Holder, request: Get) -> Answer:
         """Take a reference for the holder."""
-        # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator.
         sid = _check.optional_number(request.sid, "sid")
-        owner = self._active(request.ioasid, None, request.generation)
-        if sid is not None and sid != owner.sid:
+        ioasid = request.ioasid
+        owner = self._owner(ioasid, None, request.generation)
+        other = None if sid is None or sid == owner.sid else NotOfThisSet(ioasid, sid)
+        record = owner.records.get(ioasid)
+        if record is not None and record.free_pending:
+            # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator. Whom
+            # that is not to be told finds by the cause that it is another one's.
+            raise IoasidFreePending(ioasid) from other
+        if other is not None:
             self._set(sid)
-            raise NotOfThisSet(request.ioasid, sid)
+            raise other
         self._take_reference(holder, owner, request.ioasid)
         return DONE
 

@@ -37,6 +37,7 @@ from ioasid.core import (
     FreeMany,
     FreeSet,
     Get,
+    IoasidFreePending,
     IoasidRecord,
     ListSet,
     ListSets,
@@ -184,6 +185,9 @@ class Tenancy:
         self.learn(answer)
         match answer:
             case NotOfThisSet(ioasid=ioasid) | StaleIoasid(ioasid=ioasid):
+                return UnknownIoasid(ioasid)
+            case IoasidFreePending(ioasid=ioasid) if answer.__cause__ is not None:
+                # It is in quarantine, and of another set.
                 return UnknownIoasid(ioasid)
             case IoasidRecord(references=references):
                 return replace(answer, references=self._own_names(references))

@@ -393,6 +393,34 @@ async def test_posing_as_another(wire_format: WireFormat) -> None:
         assert {"vtd": 1} == (await host.find(1)).references
 
 
+async def test_a_tenant_that_asks_for_what_another_one_freed() -> None:
+    """In quarantine or not, an ID of another set is as unknown to it as one that nobody has."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc_set("vm-2", 8)
+        own, freed, theirs = [await host.alloc(sid) for sid in (0, 1, 1)]
+        for each in (own, freed):
+            await host.get(each)
+            await host.free(each)
+        service.server.policy = POLICIES["tenant"]
+        async with a_raw_client(service.path) as client:
+            session = await joined(client)
+            numbers = iter(range(2, 1000))
+            for request in REQUESTS:
+                if not hasattr(request, "ioasid") or "generation" not in request.__struct_fields__:
+                    continue
+                for sid in (None, 0):
+                    if "sid" in request.__struct_fields__:
+                        request = replace(request, sid=sid)  # noqa: PLW2901 - its own set, or none
+                    for ioasid in map(int, (freed, theirs, 60)):
+                        asked = replace(request, ioasid=ioasid, generation=None)
+                        answer = await client.ask(Ask(asked, next(numbers), session))
+                        found = answer.error, answer.facts
+                        assert ("UnknownIoasid", {"ioasid": ioasid}) == found, asked
+            answer = await client.ask(Ask(Get(int(own)), next(numbers), session))
+            assert "IoasidFreePending" == answer.error
+
+
 @pytest.mark.parametrize("wire_format", list(WireFormat))
 async def test_a_tenant_that_listens(wire_format: WireFormat) -> None:
     """It can't subscribe to the system, to another set, or to a token to come."""
