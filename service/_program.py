@@ -27,7 +27,6 @@ from ioasid.service._descriptors import raise_limit
 from ioasid.service._gate import Gate, Member
 from ioasid.service._metrics import Exposition, take_figures
 from ioasid.service._policy import Policy, read_policy
-from ioasid.service._scrapes import serving_metrics
 from ioasid.service._server import Server, serving
 from ioasid.service._systemd import notify, passed_socket, state_directory
 
@@ -64,6 +63,8 @@ async def serve(config: Config, member: Member | None = None) -> None:
             ):
                 if config.metrics is not None:
                     exposition = _exposition()
+                    # With h11, which that extra brings as well.
+                    from ioasid.service._scrapes import serving_metrics
 
                     async def scraped() -> bytes:
                         return exposition.text(await take_figures(driver, server))

@@ -1,12 +1,11 @@
 """Scrapes: whoever asks for the metrics by HTTP, on a Unix socket of its own.
 
 prometheus-client makes the text, and its own servers are threads that listen on TCP. What this one
-serves is asked of an allocator on an event loop, so it has as much of HTTP/1.1 as a scraper needs:
-a request, an answer, and the end of the connection.
+serves is asked of an allocator on an event loop, so h11 reads the request and writes the answer on
+a transport of the service: one request, one answer, and the end of the connection.
 """
 
 import logging
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from http import HTTPStatus
@@ -14,6 +13,7 @@ from socket import socket as Socket  # noqa: N812 - a class
 from typing import Final
 from urllib.parse import urlsplit
 
+import h11
 from anyio import Event as Signal
 from anyio import move_on_after
 from anyio.abc import TaskGroup
@@ -35,27 +35,20 @@ WITHIN: Final = 10.0
 """Seconds that a connection has for its request and its answer."""
 CONNECTIONS: Final = 32
 """The most that are open at once."""
-
-_TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST_LINE: Final = re.compile(rf"({_TOKEN}) ([\x21-\x7e]+) HTTP/1\.([01])")
-_FIELD: Final = re.compile(rf"({_TOKEN}):[\t\x20-\x7e\x80-\xff]*")
+END: Final = h11.EndOfMessage()
 
 
-def asked(head: bytes) -> tuple[HTTPStatus, str]:
-    """Return the status that a request leads to, and its method; OK is for the metrics."""
-    line, *fields = head.decode("latin-1").split("\r\n")
-    parts = _REQUEST_LINE.fullmatch(line)
-    names = [found[1].lower() for found in map(_FIELD.fullmatch, fields) if found]
-    is_bad = parts is None or len(names) < len(fields) or names.count("host") > 1
-    if parts is None or is_bad or (parts[3] == "1" and "host" not in names):
-        return HTTPStatus.BAD_REQUEST, ""
+def status_of(request: h11.Request) -> HTTPStatus:
+    """Return the status that a request leads to; OK is for the metrics."""
+    if not request.http_version.startswith(b"1."):
+        return HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
     try:
-        path = urlsplit(parts[2]).path
+        path = urlsplit(request.target).path
     except ValueError:
-        return HTTPStatus.BAD_REQUEST, ""
-    if path != PATH:
-        return HTTPStatus.NOT_FOUND, parts[1]
-    return HTTPStatus.OK if parts[1] in METHODS else HTTPStatus.METHOD_NOT_ALLOWED, parts[1]
+        return HTTPStatus.BAD_REQUEST
+    if path != PATH.encode():
+        return HTTPStatus.NOT_FOUND
+    return HTTPStatus.OK if request.method.decode() in METHODS else HTTPStatus.METHOD_NOT_ALLOWED
 
 
 @define(eq=False)
@@ -72,19 +65,20 @@ class _Scrape:
 
     def __init__(self, scrapes: _Scrapes) -> None:
         self._scrapes = scrapes
-        self._received = b""
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST)
         self._out = b""
         self._transport: Transport | None = None
         self._came = Signal()
         """The request is there, or will not be."""
         self._gone = Signal()
-        self._refused: HTTPStatus | None = None
+        self._status = HTTPStatus.BAD_REQUEST
+        self._takes_body = True
 
     def connected(self, transport: Transport) -> None:
         self._transport = transport
         self._scrapes.open += 1
         if self._scrapes.open > CONNECTIONS:
-            self._refused = HTTPStatus.SERVICE_UNAVAILABLE
+            self._status = HTTPStatus.SERVICE_UNAVAILABLE
             self._came.set()
         self._scrapes.tasks.start_soon(self._serve, transport, name="ioasid metrics")
 
@@ -92,11 +86,16 @@ class _Scrape:
         if self._came.is_set():
             # One request is answered, and then it is over.
             return
-        self._received += data
-        if b"\r\n\r\n" in self._received[:REQUEST]:
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            self._status = HTTPStatus(error.error_status_hint)
             self._came.set()
-        elif len(self._received) >= REQUEST:
-            self._refused = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            return
+        if isinstance(event, h11.Request):
+            self._status = status_of(event)
+            self._takes_body = event.method != b"HEAD"
             self._came.set()
 
     async def _serve(self, transport: Transport) -> None:
@@ -110,9 +109,7 @@ class _Scrape:
             transport.abort()
 
     async def _answer(self) -> None:
-        status, method, body = self._refused, "", b""
-        if status is None:
-            status, method = asked(self._received.partition(b"\r\n\r\n")[0])
+        status, body = self._status, b""
         if status is HTTPStatus.OK:
             try:
                 body = await self._scrapes.collect()
@@ -124,13 +121,17 @@ class _Scrape:
                 status, body = HTTPStatus.INTERNAL_SERVER_ERROR, b""
         if status is not HTTPStatus.OK and not body:
             body = f"{status.phrase}; GET {PATH} shows the metrics\n".encode()
-        head = [f"HTTP/1.1 {status.value} {status.phrase}"]
         kind = "; version=0.0.4" if status is HTTPStatus.OK else ""
-        head.append(f"Content-Type: text/plain{kind}; charset=utf-8")
+        headers = [
+            ("Content-Type", f"text/plain{kind}; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Connection", "close"),
+        ]
         if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            head.append(f"Allow: {', '.join(METHODS)}")
-        head += ["Connection: close", f"Content-Length: {len(body)}", "", ""]
-        self._out = "\r\n".join(head).encode() + (b"" if method == "HEAD" else body)
+            headers.append(("Allow", ", ".join(METHODS)))
+        head = h11.Response(status_code=status, headers=headers, reason=status.phrase)
+        rest = h11.Data(data=body if self._takes_body else b"")
+        self._out = b"".join(self._http.send(each) or b"" for each in (head, rest, END))
 
     def data_to_send(self) -> bytes:
         out, self._out = self._out, b""

@@ -88,7 +88,7 @@ ALLOWED = {
     ioasid.recorder: frozenset(sys.stdlib_module_names)
     | {"anyio", "attrs", "msgspec", "ioasid.core", "ioasid.actors", "ioasid.recorder"},
     ioasid.service: frozenset(sys.stdlib_module_names)
-    | {"anyio", "attrs", "click", "msgspec", "prometheus_client", "rich", "textual"}
+    | {"anyio", "attrs", "click", "h11", "msgspec", "prometheus_client", "rich", "textual"}
     | {"ioasid.core", "ioasid.journal"}
     | {"ioasid.actors", "ioasid.linux", "ioasid.recorder", "ioasid.service"},
     ioasid.fleet: frozenset(sys.stdlib_module_names)
