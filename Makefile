@@ -32,7 +32,7 @@ help: ## list the targets
 demo: $(VENV)/.demos ## a guest shares a device, then crashes: the story, live
 	$(BIN)/python demos/guest_sva.py $(ARGS)
 
-serve: $(VENV)/.test ## serve an allocator on build/serve.sock, for trying out; what was served stays
+serve: $(VENV)/.serve ## serve an allocator on build/serve.sock, for trying out; what was served stays
 	@mkdir -p build
 	$(BIN)/ioasid --socket build/serve.sock serve --journal build/serve.journal $(ARGS)
 
@@ -162,6 +162,10 @@ $(VENV)/.demos: pyproject.toml | $(BIN)/python
 	$(call install,demos)
 	@touch $(VENV)/.demos
 
+$(VENV)/.serve: pyproject.toml | $(BIN)/python
+	$(call install,top)
+	@touch $(VENV)/.serve
+
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(call install,docs)
 	@touch $(VENV)/.docs
@@ -182,8 +186,8 @@ build/peers/.installed: pyproject.toml
 
 $(VENV)/.test: pyproject.toml | $(BIN)/python
 	$(call install,test)
-	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.test
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.serve $(VENV)/.test
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(call install,dev)
-	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.test $(VENV)/.dev
+	@touch $(VENV)/.demos $(VENV)/.bench $(VENV)/.docs $(VENV)/.serve $(VENV)/.test $(VENV)/.dev

@@ -12,6 +12,8 @@ EXTRAS = {"aetcd": "fleet", "click": "service", "rich": "service", "textual": "t
 
 NOT_INSTALLED: Final = 126
 """The status that a shell has for what is there, and can't be run."""
+INTERRUPTED: Final = 130
+"""The status that a shell has for what Ctrl-C ended."""
 
 
 def main() -> None:
@@ -35,6 +37,9 @@ def main() -> None:
             f"pip install '.[{','.join(extras)}]'\n"
         )
         sys.exit(NOT_INSTALLED)
+    except KeyboardInterrupt:
+        # While what the command needs was being loaded; nothing had begun.
+        sys.exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

@@ -233,8 +233,8 @@ def hold(caller: Caller, number: int) -> None:
     """Hold an ID until Ctrl-C, so that it is not reused meanwhile.
 
     If this is killed, its holder counts as crashed, as that of any client would: it keeps the ID
-    until it comes back or is evicted. If its holder is evicted while this runs, this ends at once,
-    with 1; if the service ends, with 5.
+    until it is evicted or comes back, which it does by holding the ID again under the same name. If
+    its holder is evicted while this runs, this ends at once, with 1; if the service ends, with 5.
 
     \b
     Examples:
@@ -245,7 +245,8 @@ def hold(caller: Caller, number: int) -> None:
     async def ask(session: Session) -> None:
         ending = ending_of(session)
         with open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            await session.get(number)
+            if number not in dict(session.opened.references):
+                await session.get(number)
             if caller.is_json:
                 held = {"holder": session.name, "ioasid": number}
                 click.echo(msgspec.json.encode(held).decode())

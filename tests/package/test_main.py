@@ -61,6 +61,22 @@ def test_without_its_extra_it_says_which(
     assert "Traceback" not in done.stderr
 
 
+def test_it_is_interrupted_while_it_is_loaded() -> None:
+    """Ctrl-C has the same status as later, and no traceback."""
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted())\n"
+        "from ioasid.__main__ import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (130, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
 def test_what_else_is_missing_is_a_bug() -> None:
     """Only what an extra brings is explained by an extra."""
     program = (

@@ -60,6 +60,33 @@ def test_holding(tmp_path: Path) -> None:
         assert 3 == program.call("why", "1")[0]
 
 
+def test_who_was_killed_comes_back_and_lets_go(tmp_path: Path) -> None:
+    """To hold the ID again by the same name is to hold what is held, freed meanwhile or not."""
+    command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "--holder", "me"]
+
+    def hold(end: signal.Signals) -> int:
+        with subprocess.Popen(
+            [*command, "hold", "1"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
+        ) as holding:
+            try:
+                assert holding.stdout is not None
+                assert "me holds 1; Ctrl-C lets go\n" == holding.stdout.readline()
+                holding.send_signal(end)
+                return holding.wait(PATIENCE)
+            finally:
+                holding.kill()
+
+    with a_program(tmp_path) as program:
+        program.call("alloc-set", "vm-1", "8")
+        program.call("alloc", "vm-1")
+        assert -signal.SIGKILL == hold(signal.SIGKILL)
+        program.until(lambda figures: figures["suspended"] == 1)
+        assert "in quarantine" in program.call("free", "1")[1]
+        assert 0 == hold(signal.SIGINT)
+        program.until(lambda figures: figures["free_pending"] == 0)
+        assert (3, 0) == (program.call("why", "1")[0], program.call("alloc", "vm-1")[0])
+
+
 @pytest.mark.slow
 def test_holding_what_is_served_no_more(tmp_path: Path) -> None:
     """Who holds an ID is told when the service ends."""
