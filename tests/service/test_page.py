@@ -70,10 +70,10 @@ class Client:
 @pytest.mark.slow
 def test_the_conversation_of_the_page(tmp_path: Path) -> None:
     """What the page shows is what a service says, but for the name of its epoch."""
-    (block,) = re.findall(r"```\n(C: .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[:1]
+    blocks = re.findall(r"```\n(C: .*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[:2]
     with a_program(tmp_path) as program:
         client = Client(tmp_path / "s")
-        for each in block.splitlines():
+        for each in "".join(blocks).splitlines():
             side, frame = each.split(": ", 1)
             if side == "C":
                 client.line(frame)
@@ -85,9 +85,9 @@ def test_the_conversation_of_the_page(tmp_path: Path) -> None:
             assert expected == found
 
         # Requests as msgpack; the last frame decides about the form of the answers.
-        client.frame(type="Ask", id=4, session=1, request={"type": "Get", "ioasid": 1})
-        client.frame(type="Ask", id=5, session=1, request={"type": "Subscribe", "sid": 0})
-        client.line('{"type":"Ask","id":6,"session":1,"request":{"type":"Free","ioasid":1}}')
+        client.frame(type="Ask", id=9, session=2, request={"type": "Get", "ioasid": 2})
+        client.frame(type="Ask", id=10, session=2, request={"type": "Subscribe", "sid": 0})
+        client.line('{"type":"Ask","id":11,"session":2,"request":{"type":"Free","ioasid":2}}')
         while client.file.peek(1)[:1] == b"\0":
             client.file.read(int.from_bytes(client.file.read(4), "big"))
         frames: list[Any] = []
@@ -95,17 +95,17 @@ def test_the_conversation_of_the_page(tmp_path: Path) -> None:
             frames.append(client.receive())
         assert {"type": "Released", "reclaimed": False} == frames[-2]["answer"]
         event = frames[-1]["message"]
-        assert ("FREE", 1) == (event["kind"], event["ioasid"])
+        assert ("FREE", 2) == (event["kind"], event["ioasid"])
         number = frames[-1]["subscriptions"][0]
 
         # The acknowledgement of the page, and what it sets free.
         acknowledge = {"type": "Acknowledge", "messages": [[number, event["seq"]]]}
-        client.line(json.dumps({"type": "Ask", "session": 1, "request": acknowledge}))
-        client.line('{"type":"Ask","id":7,"session":1,"request":{"type":"Put","ioasid":1}}')
+        client.line(json.dumps({"type": "Ask", "session": 2, "request": acknowledge}))
+        client.line('{"type":"Ask","id":12,"session":2,"request":{"type":"Put","ioasid":2}}')
         assert {"type": "Released", "reclaimed": True} == client.receive()["answer"]
 
         # Leaving, or not: without it the holder is suspended if it has anything.
-        client.line('{"type":"Ask","id":8,"session":1,"request":{"type":"CloseSession"}}')
+        client.line('{"type":"Ask","id":13,"session":2,"request":{"type":"CloseSession"}}')
         while (found := client.receive())["type"] != "Answered":
             pass
         assert {"type": "Done"} == found["answer"]
