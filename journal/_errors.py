@@ -45,11 +45,11 @@ class JournalDamaged(IoasidError):
 
 @define
 class JournalForeign(IoasidError):
-    """EPROTONOSUPPORT: the file is no journal, or one of a version that is not known here."""
+    """EPROTONOSUPPORT: the file is not a journal, or one of a version that is not known here."""
 
     errno = _errno.EPROTONOSUPPORT
     template = (
-        "{path} is {found}, and what is known here is {known}; "
+        "{path} is {found} (this release reads {known}); "
         "name another file, or use the release that wrote it"
     )
     path: str

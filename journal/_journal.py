@@ -154,7 +154,7 @@ class Journal:
         replay = self._replay()
         core = replay.core
         logger.info(
-            "the journal %s goes on from index %d; %d requests were decided again, in %.2f s",
+            "the journal %s goes on from index %d; replayed %d requests in %.2f s",
             self.path,
             core.index,
             replay.requests,
@@ -213,7 +213,7 @@ class Journal:
                 if monotonic() - told > PATIENCE:
                     told = monotonic()
                     logger.info(
-                        "the journal %s: %d requests decided again in %.0f s, and going on",
+                        "the journal %s: replayed %d requests in %.0f s so far",
                         self.path,
                         replay.requests,
                         told - began,

@@ -168,7 +168,7 @@ class Store:
             case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
                 return JournalInUse(str(self.path))
             case sqlite3.SQLITE_NOTADB:
-                return foreign(self.path, "no journal")
+                return foreign(self.path, "not an ioasid journal")
             case sqlite3.SQLITE_CORRUPT:
                 return JournalDamaged(str(self.path), "a page of the file", str(error))
             case sqlite3.SQLITE_FULL | sqlite3.SQLITE_READONLY:
