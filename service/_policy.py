@@ -76,7 +76,7 @@ def read_policy(path: str | Path) -> Policy:
     file = read_settings(path)
     for key in file.found:
         if key != "rule":
-            file.refuse(key, "no key that there is", "tables [[rule]] and nothing else")
+            file.refuse_key(key, ("rule",), "tables [[rule]] and nothing else")
     rules = file.found.get("rule", [])
     if isinstance(rules, dict):
         file.refuse("rule", "one table, [rule]", "[[rule]], in two brackets, for there may be more")
@@ -84,7 +84,7 @@ def read_policy(path: str | Path) -> Policy:
         file.wrong("rule", rules, "tables, each below a line [[rule]]")
     return Policy(
         tuple(
-            _rule(Settings(file.file, each, f"{{}} of rule {place}"))
+            _rule(Settings(file.file, each, f"{{}} in rule {place}"))
             for place, each in enumerate(rules, 1)
         )
     )

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -38,7 +39,13 @@ class Settings:
         known = tuple(keys)
         for key in self.found:
             if key not in known:
-                self.refuse(key, "no key that there is", "one of " + ", ".join(known))
+                self.refuse_key(key, known, "one of " + ", ".join(known))
+
+    def refuse_key(self, key: str, known: Iterable[str], expected: str) -> NoReturn:
+        """Raise it for a key that there is not, and say which one may have been meant."""
+        close = get_close_matches(key, tuple(known), 1)
+        meant = f" (did you mean {close[0]!r}?)" if close else ""
+        self.refuse(key, "an unknown key", expected + meant)
 
     def check(self, key: str, is_good: Any, expected: str) -> None:
         """Raise it for a value that is not good, if there is one."""
