@@ -20,7 +20,14 @@ from rich.text import Text
 
 from ioasid.actors import Session
 from ioasid.actors._looker import Looker
-from ioasid.core import InvalidArgument, IoasidError, SetRecord, UnknownToken
+from ioasid.core import (
+    InvalidArgument,
+    IoasidError,
+    IoasidState,
+    SetRecord,
+    SetState,
+    UnknownToken,
+)
 from ioasid.service._connect import DEFAULT_PATH, connect_allocator, looking
 from ioasid.service._errors import ConnectionFailed
 from ioasid.service._gate import Member
@@ -35,6 +42,12 @@ T = TypeVar("T")
 
 JSON: Final = "ioasid.json"
 """Where a context has whether JSON was chosen, before a command's name or after it."""
+TITLES: Final = {
+    "age": "in this state, s",
+    "free_pending": "in quarantine",
+    "oldest_age": "oldest message, s",
+}
+"""What a column is called where its field's name does not say it."""
 ANSWERS_WITHIN: Final = 10.0
 """Seconds that a service has to let one in; what is asked in it may take as long as it does."""
 COMPLETED_WITHIN: Final = 1.0
@@ -103,13 +116,16 @@ class Caller:
         rows: Iterable[Any] = found if isinstance(found, list | tuple) else [found]
         table = Table(box=None, pad_edge=False, header_style="bold")
         for name in columns:
-            unit = ", s" if name.endswith("age") else ""
-            table.add_column(name.replace("_", " ") + unit, overflow="fold")
+            table.add_column(TITLES.get(name, name.replace("_", " ")), overflow="fold")
         for row in rows:
             cells = (_cell(name, getattr(row, name)) for name in columns)
             # As text: in a string, Rich takes [...] for markup.
             table.add_row(*(Text(plain(each)) for each in cells))
-        Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        console = Console(soft_wrap=not sys.stdout.isatty())
+        with console.capture() as drawn:
+            console.print(table)
+        # Rich fills the last column with blanks, which nobody wants in a pipe.
+        click.echo("\n".join(each.rstrip() for each in drawn.get().splitlines()))
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:
@@ -125,6 +141,8 @@ def _cell(name: str, value: Any) -> str:
             return "suspended" if name == "session" else "-"
         case bool():
             return "yes" if value else "no"
+        case IoasidState.FREE_PENDING | SetState.FREE_PENDING:
+            return TITLES["free_pending"]
         case float():
             return f"{value:.3f}"
         case dict():

@@ -183,12 +183,13 @@ class Top(App[None]):
         self._seen = survey
         figures = survey.figures
         down = sum(each.session is None for each in survey.holders)
+        holders = "holder" if len(survey.holders) == 1 else "holders"
         overdue = len({each.holder for each in figures.lagging if each.overdue})
         text = (
             f"[b]{figures.capacity:,}[/] IDs: [b]{figures.active:,}[/] in use, "
             f"{_marked(figures.free_pending, 'yellow')} in quarantine, "
             f"{figures.available:,} available to sets · "
-            f"[b]{len(survey.holders)}[/] holders, {_marked(down, 'red')} down, "
+            f"[b]{len(survey.holders)}[/] {holders}, {_marked(down, 'red')} down, "
             f"{_marked(overdue, 'red')} overdue · {moving}"
         )
         if survey.unlisted:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from attrs import frozen
 from rich.text import Text
 
-from ioasid.core import GroupRecord, HolderRecord, LaggingSubscriber, SetRecord
+from ioasid.core import GroupRecord, HolderRecord, LaggingSubscriber, SetRecord, SetState
 from ioasid.service._plain import plain
 from ioasid.service._survey import Kept, Survey, ranges
 
@@ -168,6 +168,7 @@ def _state(each: HolderRecord, lags: list[LaggingSubscriber]) -> tuple[int, str,
 def _set(each: SetRecord) -> Line:
     name = each.token if each.token is not None else "host" if each.system else f"#{each.sid}"
     group = each.group or "-"
+    state = "in quarantine" if each.state is SetState.FREE_PENDING else each.state
     return _line(
         str(each.sid),
         (name, name),
@@ -175,7 +176,7 @@ def _set(each: SetRecord) -> Line:
         (each.allocated, f"{each.allocated:,}"),
         (each.quota, f"{each.quota:,}"),
         (each.allocated / each.quota, *bar(each.allocated, each.quota)),
-        (each.state, each.state),
+        (state, state),
     )
 
 
@@ -205,7 +206,7 @@ def curve(past: Iterable[float], width: int) -> str:
     shown = list(past)[-max(width - 16, 1) :]
     top = max([*shown, 1])
     blocks = "".join("▁▂▃▄▅▆▇█"[round(7 * each / top)] for each in shown)
-    return f"{blocks} at most {max([*shown, 0]):,.0f}"
+    return f"{blocks} peak {max([*shown, 0]):,.0f}"
 
 
 def time(seconds: float) -> str:

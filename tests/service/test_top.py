@@ -216,7 +216,7 @@ async def test_a_service_that_comes_and_goes() -> None:
         await screen.press("w", "e")
         async with a_service() as service:
             path = service.path
-            await screen.until(lambda: "1 holders" in screen.figures)
+            await screen.until(lambda: "1 holder," in screen.figures)
         await screen.until(lambda: "trying again" in screen.figures)
 
 

@@ -38,9 +38,9 @@ def test_times(seconds: float, text: str) -> None:
 
 def test_curves() -> None:
     """A curve begins at 0, is as wide as there is room for, and its greatest is said."""
-    assert "▁▁ at most 0" == curve([0, 0], 60)
-    assert "▁▅█ at most 2" == curve([0, 1, 2], 60)
-    assert "█ at most 9" == curve([3, 9], 17)
+    assert "▁▁ peak 0" == curve([0, 0], 60)
+    assert "▁▅█ peak 2" == curve([0, 1, 2], 60)
+    assert "█ peak 9" == curve([3, 9], 17)
 
 
 def test_order() -> None:
