@@ -174,8 +174,11 @@ def _refusal(rest: socket.socket) -> IoasidError | None:
 
 
 def _reason(error: OSError, path: str) -> str:
-    if isinstance(error, ConnectionRefusedError) and not Path(path).is_socket():
-        return "it is no socket"
+    # The system's own words would name another errno than this error has.
+    if isinstance(error, FileNotFoundError):
+        return "there is no such socket"
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there" if Path(path).is_socket() else "it is no socket"
     return error.strerror or str(error)
 
 
@@ -238,7 +241,9 @@ async def _keep(
                 if link.is_over:
                     return
                 if current_time() >= deadline:
-                    reason = f"connection was lost ({error})"
+                    # That nobody answers is the same fact; what else is in the way is not.
+                    more = "" if isinstance(error, ConnectionFailed) else f" ({error})"
+                    reason = f"connection was lost{more}"
                     link.close(reason, AllocatorClosed(reason))
                     return
             await sleep(wait)

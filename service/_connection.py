@@ -288,7 +288,10 @@ def _decoded(data: bytes | bytearray, wire_format: WireFormat) -> dict[str, Any]
     try:
         found = decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
-        raise ProtocolViolated(f"what is neither msgpack nor JSON ({error})") from None
+        name = "JSON" if wire_format == JSON else "msgpack"
+        _, _, place = str(error).partition("malformed: ")
+        where = f": {place}" if place else ""
+        raise ProtocolViolated(f"a frame that is not valid {name}{where}") from None
     if not isinstance(found, dict) or not all(type(each) is str for each in found):
         raise ProtocolViolated(f"{shown(found)} where a frame belongs")
     return found

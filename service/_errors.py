@@ -35,7 +35,7 @@ class PermissionDenied(IoasidError):
     """
 
     errno = _errno.EPERM
-    template = "{role} may not {what}; ask the operator, who decides it in the policy file"
+    template = "{role} may not {what}; the operator can allow it in the policy file"
     role: str
     what: str
 
@@ -83,7 +83,9 @@ class UnknownRequest(IoasidError):
     """
 
     errno = _errno.ENOSYS
-    template = "this server knows no request {name!r}; ask a newer one, or do without"
+    template = (
+        "this server does not know the request {name!r}; check its spelling, or use a newer server"
+    )
     name: str
 
 

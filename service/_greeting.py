@@ -13,7 +13,6 @@ __all__: list[str] = []
 
 MAX_CLIENT: Final = 64
 """The longest name of a client."""
-GIVEN: Final = "`--token` on the command line, `token=` in Python and `token` in a `Hello` give"
 
 
 def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None]:
@@ -23,7 +22,8 @@ def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None
     without a token, or with one that the policy does not let it choose.
     """
     if VERSION not in hello.versions:
-        raise ProtocolViolated(f"version {VERSION} is spoken here, not one of {hello.versions}")
+        offered = ", ".join(map(str, hello.versions)) or "none"
+        raise ProtocolViolated(f"the server speaks version {VERSION}, the client offers {offered}")
     if hello.client is not None and not 0 < len(hello.client) <= MAX_CLIENT:
         raise ProtocolViolated(f"a client's name has 1 to {MAX_CLIENT} characters")
     token = None if permit.role is not Role.TENANT else _token(permit, hello.token)
@@ -37,7 +37,8 @@ def _token(permit: Permit, asked: str | None) -> str:
     if asked is None and len(permit.tokens) == 1 and not permit.tokens[0].endswith("*"):
         return permit.tokens[0]
     if asked is None:
-        raise PermissionDenied(Role.TENANT, f"come without a token: {GIVEN} one")
+        may = " or ".join(map(repr, permit.tokens))
+        raise PermissionDenied(Role.TENANT, f"connect without a token, only with {may}")
     if not permit.allows_token(asked):
         found = f"choose the token {asked[:64]!r}, which is not among the `tokens` of its rule"
         raise PermissionDenied(Role.TENANT, found)

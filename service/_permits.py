@@ -81,7 +81,9 @@ class Permit:
             # What is no name is left to the allocator to refuse.
             return
         if not name.startswith(self.holders or (name + "?",)):
-            raise PermissionDenied(self.role, f"be the holder {name[:64]!r}")
+            begins = " or ".join(map(repr, self.holders))
+            only = f", only one that begins with {begins}" if begins else ""
+            raise PermissionDenied(self.role, f"be the holder {name[:64]!r}{only}")
 
     @property
     def denied(self) -> frozenset[type]:

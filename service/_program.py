@@ -163,7 +163,7 @@ def _read_again(config: Config, server: Server) -> None:
     except (OSError, IoasidError) as error:
         logger.error("the policy file is no good, and the old policy stays: %s", error)
     else:
-        logger.info("read the policy again; it holds for connections that come")
+        logger.info("policy reloaded; it applies to new connections")
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def confirm(question: str) -> None:
 
 _MADE: Final = "`ioasid alloc-set` makes one, `ioasid sets` lists those that there are"
 TO_TYPE: Final[dict[type[IoasidError], str]] = {
-    AllocatorClosed: "start `ioasid serve` again, and then repeat this",
+    AllocatorClosed: "start `ioasid serve` again, then repeat this",
     GroupExhausted: "free or shrink what is in it, or `ioasid adjust-group` it",
     GroupExists: "`ioasid adjust-group` it, or choose another name",
     HolderLive: "end that one, `ioasid evict` it, or choose another name with `ioasid --holder`",
@@ -170,13 +170,19 @@ def said(error: IoasidError) -> str:
     if isinstance(error, InvalidArgument):
         return _without_types(text)
     if isinstance(error, PermissionDenied) and context is not None:
-        name = error.what.partition(" ")[0]
+        what, _, only = error.what.partition(", only ")
+        name = what.partition(" ")[0]
         if name == "send":
-            text = text.replace(error.what, f"`{context.command_path}`", 1)
+            text = text.replace(error.what, f"run `{context.command_path}`", 1)
+            advice = "run it as an operator, a role that the policy file gives"
         elif name == "subscribe":
             advice = f"give the token of its set, as in `{context.command_path} --token vm-1`"
-        elif name == "be":
-            advice = "give one that begins as the policy has it, with `ioasid --holder`"
+        elif only:
+            # What was not given was never typed: what to give comes first.
+            option = "holder" if name == "be" else "token"
+            need = f"may not {what}" if given.get(option) is not None else "needs it"
+            choice = only.removeprefix("with ")
+            return f"{error.code}: give `ioasid --{option}` {choice}; a {error.role} {need}"
     return text if advice is None else f"{text.rpartition('; ')[0]}; {advice}"
 
 

@@ -283,6 +283,18 @@ def test_what_breaks_the_protocol(name: str) -> None:
         assert not server.inside
 
 
+def test_what_is_not_valid_is_named() -> None:
+    """It is said of which form it is, and where it goes wrong."""
+    for data, said in (
+        (b"{x}\n", "a frame that is not valid JSON: object keys must be strings (byte 1);"),
+        (BROKEN["a nest"], "a frame that is not valid JSON;"),
+        (BROKEN["no msgpack"], "a frame that is not valid msgpack: invalid opcode"),
+    ):
+        server = ServerConnection()
+        assert [] == server.receive(data)
+        assert said in str(server.error)
+
+
 def test_a_line_without_an_end_is_refused_at_the_bound() -> None:
     """A line is kept up to 1 MiB, not more, and looked through once."""
     server = ServerConnection()

@@ -46,6 +46,11 @@ def test_holding(tmp_path: Path) -> None:
         (line,) = (each for each in program.call("status")[1].splitlines() if "me " in each)
         assert ["me", "suspended", "1", "0", "0"] == [*line.split()[:2], *line.split()[3:]]
         assert "in quarantine" in program.call("free", "1")[1]
+        for command in (("status",), ("find", "1")):
+            table = program.call(*command)[1]
+            assert "in quarantine" in table
+            assert all(each == each.rstrip() for each in table.splitlines())
+        assert "FREE_PENDING" in program.call("-o", "json", "find", "1")[1]
         assert "me" in program.call("why", "1")[1]
         assert (
             "It stays until me is back and done with it, or evicted" in program.call("why", "1")[1]
@@ -244,16 +249,16 @@ def test_a_tenant_at_a_shell(tmp_path: Path) -> None:
         evicting = (("evict", "x"), ("evict", "x", "-y"))
         for command in (("status",), ("groups",), ("holders",), *evicting):
             status, _, error = call(*command)
-            assert (4, True) == (status, f"tenant may not `ioasid {command[0]}`; ask" in error)
+            assert (4, True) == (status, f"tenant may not run `ioasid {command[0]}`; run" in error)
         assert 4 == call("alloc-group", "b", "4")[0]
         assert (
             "the token 'db-1', which is not"
             in program.call("--holder", "x:1", "--token", "db-1", "sets")[2]
         )
-        assert "`--token` on the command line" in program.call("--holder", "x:1", "sets")[2]
+        assert "EPERM: give `ioasid --token` " in program.call("--holder", "x:1", "sets")[2]
         assert 0 == program.call("--token", "vm-1", "sets")[0]
         error = program.call("--token", "vm-1", "alloc", "vm-1")[2]
-        assert "with `ioasid --holder`" in error
+        assert "EPERM: give `ioasid --holder` one that begins with " in error
 
 
 @pytest.mark.slow

@@ -29,6 +29,13 @@ def test_a_hello_that_does_not_do(hello: Hello) -> None:
         greeted(a_permit(Role.OPERATOR), hello)
 
 
+@pytest.mark.parametrize(("versions", "said"), [((9, 10), "9, 10"), ((), "none")])
+def test_versions_are_named(versions: tuple[int, ...], said: str) -> None:
+    """Whoever speaks no version of the server is told what both speak."""
+    with pytest.raises(ProtocolViolated, match=f"speaks version 1, the client offers {said};"):
+        greeted(a_permit(Role.OPERATOR), Hello(versions))
+
+
 def test_a_tenant_has_one_token() -> None:
     """The only one unless it chooses, and no other than its own."""
     one, many = (a_permit(Role.TENANT, tokens=each) for each in (("vm-1",), ("vm-*", "x")))
@@ -38,7 +45,7 @@ def test_a_tenant_has_one_token() -> None:
         assert expected == tenancy.token
     for permit, token, said in (
         (one, "vm-2", "choose the token 'vm-2', which is not among"),
-        (many, None, "without a token: `--token` on the command line, `token=` in Python"),
+        (many, None, r"connect without a token, only with 'vm-\*' or 'x'"),
         (many, "y", "choose the token 'y'"),
     ):
         with pytest.raises(PermissionDenied, match=said):

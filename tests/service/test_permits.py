@@ -41,7 +41,7 @@ def test_names_of_holders() -> None:
     for name in ("vdcm:dsa0", "vtd", "vdcm:"):
         driver.check_name(name)
     for name in ("vdcm", "kvm:vm-1", "", "Vdcm:", "my-vtd"):
-        with pytest.raises(PermissionDenied):
+        with pytest.raises(PermissionDenied, match="only one that begins with 'vdcm:' or 'vtd';"):
             driver.check_name(name)
     with pytest.raises(PermissionDenied):
         a_permit(Role.TENANT).check_name("kvm:vm-1")

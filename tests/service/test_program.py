@@ -163,7 +163,7 @@ def test_a_terminal_that_is_closed(tmp_path: Path, ignored: bool) -> None:
                 assert process.poll() is None
             process.send_signal(signal.SIGHUP)
             if ignored:
-                assert "read the policy again" in process.stderr.readline()
+                assert "policy reloaded; it applies to new connections" in process.stderr.readline()
                 process.send_signal(signal.SIGTERM)
             assert ["stopping", "stopped"] == [
                 line.split()[-1] for line in process.stderr.read().splitlines()
@@ -179,7 +179,7 @@ def test_a_manager_that_reloads(tmp_path: Path) -> None:
     with a_program(tmp_path) as program:
         program.process.send_signal(signal.SIGHUP)
         assert 0 == program.call("status")[0]
-        assert "read the policy again" in program.end()
+        assert "policy reloaded; it applies to new connections" in program.end()
 
 
 @pytest.mark.slow
