@@ -172,7 +172,7 @@ def test_a_file_that_is_no_journal(path: Path, content: bytes) -> None:
     """Text, and the database of another program, are refused and not touched."""
     path.write_bytes(b"This is a text, and longer than the head of a database. " * 99 + content)
     before = path.read_bytes()
-    with pytest.raises(JournalForeign, match="no journal"):
+    with pytest.raises(JournalForeign, match="not an ioasid journal"):
         Store(path)
     assert before == path.read_bytes()
     path.unlink()
