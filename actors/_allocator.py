@@ -84,7 +84,9 @@ class AllocatorActor:
         mailbox_size: int,
         taps: Taps[Decision],
         commit: Commit | None,
-        keeper: Keeper | None = None,
+        keeper: Keeper | None,
+        *,
+        goes_on: bool,
     ) -> None:
         self.mailbox: Mailbox[Envelope] = Mailbox(mailbox_size, _is_given_up)
         self.dealt_with: list[tuple[int, int]] = []
@@ -103,7 +105,7 @@ class AllocatorActor:
         self._lane = self.mailbox.lane()
         self._going_on = False
         """Whether it asked itself to go on with what is done in parts."""
-        self._now = _moved(core, clock())
+        self._now = _moved(core, clock()) if goes_on else clock()
         self._taps = taps
         self._keeper = keeper
         self._outage = Outage(keeper)
@@ -139,8 +141,8 @@ class AllocatorActor:
         self._stopping = False
         self._killed = False
         self._scope = CancelScope(shield=True)
-        # Of a snapshot's subscribers nothing is known here until one lags.
-        self._deadlines = Deadlines(core)
+        # Of the subscribers that it goes on with nothing is known here until one lags.
+        self._deadlines = Deadlines(core, suspended=None if goes_on else set())
         self._ringing_at = inf
         """What the alarm is set to."""
         self._looked_after = 0
@@ -579,8 +581,6 @@ class AllocatorActor:
 
 def _moved(core: Allocator, now: Callable[[], float]) -> Callable[[], float]:
     # The clock, moved for a core that was restored: ages go on from where they were.
-    if core.index <= 1:
-        return now
     begun = core.now
     moved = begun - now()
     # What is rounded must not go back either: no journal goes on from there.

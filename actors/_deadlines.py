@@ -45,8 +45,7 @@ class Deadlines:
 
     def __attrs_post_init__(self) -> None:
         """Look after those of a snapshot, too."""
-        if self.core.index > 1:
-            self._suspended = None
+        if self._suspended is None:
             self._set_pace()
 
     def begin(self, subscription: int, within: float | None) -> None:

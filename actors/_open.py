@@ -14,6 +14,7 @@ from ioasid.actors._durable import Durable, Keeper, keeper_everywhere
 from ioasid.actors._local_port import LocalPort
 from ioasid.actors._one_task import one_task
 from ioasid.actors._port import answered
+from ioasid.actors._reply import clock
 from ioasid.actors._session import Session
 from ioasid.actors._taps import Decision, Tap, Taps, taps_everywhere
 from ioasid.core import (
@@ -137,8 +138,9 @@ async def _driven(
     core = _core(capacity, holder, snapshot, order)
     if journal is None:
         keeper = keeper_everywhere(core) if commit is None else None
-        async with _running(core, mailbox_size, given, commit, keeper) as port:
-            yield port, _begin(port, core, goes_on=snapshot is not None)
+        goes_on = snapshot is not None
+        async with _running(core, mailbox_size, given, commit, keeper, goes_on=goes_on) as port:
+            yield port, _begin(port, core, goes_on=goes_on)
         return
     durable = Durable(_path(journal), by_reboot)
     orderly = False
@@ -151,8 +153,9 @@ async def _driven(
         ):
             if asked is not None and asked != found:
                 raise InvalidArgument.of(argument, asked, f"{found}, as the journal has it")
-        async with _running(core, mailbox_size, given, None, durable) as port:
-            yield port, _begin(port, core, goes_on=not recovered.is_new)
+        goes_on = not recovered.is_new
+        async with _running(core, mailbox_size, given, None, durable, goes_on=goes_on) as port:
+            yield port, _begin(port, core, goes_on=goes_on)
         orderly = True
     finally:
         await durable.close(orderly=orderly)
@@ -166,6 +169,7 @@ def _core(
             1 << 20 if capacity is None else capacity,
             holder=holder,
             order=ReuseOrder.LOWEST if order is None else order,
+            now=clock()(),
         )
     for argument, value in (("capacity", capacity), ("order", order)):
         if value is not None:
@@ -188,9 +192,11 @@ async def _running(
     taps: Taps[Decision],
     commit: Commit | None,
     keeper: Keeper | None,
+    *,
+    goes_on: bool,
 ) -> AsyncIterator[LocalPort]:
     taps.add(taps_everywhere(core))
-    actor = AllocatorActor(core, mailbox_size, taps, commit, keeper)
+    actor = AllocatorActor(core, mailbox_size, taps, commit, keeper, goes_on=goes_on)
     port = LocalPort(actor, DRIVER)
     raised: BaseException | None = None
     failure: BaseException | None = None

@@ -140,7 +140,8 @@ class Allocator:
     and `session` is 0, until the driver opens one); `order` is the order in which free IDs are
     given out. PASID 0, which means "DMA without PASID", is reserved unless `reserve_zero` is false,
     so that all that is promised can be had. `part` is how many IDs a request deals with at most
-    before others are served, 1..2^32-1. Raises `InvalidArgument`.
+    before others are served, 1..2^32-1. `now` is what the clock shows that is told by `Tick` later.
+    Raises `InvalidArgument`.
 
     After every call of `handle`, or a batch of them, carry out what `drain` returns; as long as
     `has_work`, let session 0 ask to `Continue` between the requests of others.
@@ -154,11 +155,15 @@ class Allocator:
         order: ReuseOrder = ReuseOrder.LOWEST,
         reserve_zero: bool = True,
         part: int = PART,
+        now: float = 0.0,
     ) -> None:
         cyclic = _check.order(order) is ReuseOrder.CYCLIC
         space: IdSpace[IoasidSet] = CyclicSpace() if cyclic else IdSpace()
         tables = Tables(
-            _check.count(capacity, "capacity"), space=space, part=_check.count(part, "part")
+            _check.count(capacity, "capacity"),
+            space=space,
+            part=_check.count(part, "part"),
+            now=_check.time(now, "now"),
         )
         if _check.flag(reserve_zero, "reserve_zero"):
             for numbers in ZERO:

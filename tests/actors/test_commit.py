@@ -39,6 +39,7 @@ from ioasid.core import (
     OpenSession,
     Priority,
     Put,
+    Snapshot,
     Subscribe,
     SuspendSession,
     Tick,
@@ -343,12 +344,13 @@ async def test_what_was_committed_replays() -> None:
             await anyio.wait_all_tasks_blocked()
             expected = replace(await host.snapshot(), now=gate.committed[-1].time)
             assert expected.index == gate.committed[-1].index
-            assert expected == replayed(gate.committed).snapshot()
+            assert expected == replayed(gate.committed, expected).snapshot()
 
 
-def replayed(applied: Sequence[Applied]) -> Allocator:
-    """A new allocator that was given the same requests."""
-    core = Allocator(CAPACITY)
+def replayed(applied: Sequence[Applied], after: Snapshot) -> Allocator:
+    """A new allocator that was given the same requests, and began when the one after them did."""
+    (begun,) = (each.since for each in after.holders if each.name == "host")
+    core = Allocator(CAPACITY, now=begun)
     for each in applied:
         core.handle(0, Tick(each.time))
         core.handle(each.session, each.request)
@@ -1008,6 +1010,6 @@ async def test_at_random(seed: int) -> None:
         assert nobody_waits(host)
         check_state(core_of(host))
     assert [] == late
-    again = replayed(everything[: expected.index - everything[0].index + 1])
+    again = replayed(everything[: expected.index - everything[0].index + 1], expected)
     again.handle(0, Tick(expected.now))
     assert expected == again.snapshot()

@@ -1,6 +1,7 @@
 """`open_allocator`: its arguments, how it ends, and going on from a snapshot, on every backend."""
 
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -390,6 +391,18 @@ async def test_a_crash_of_the_deadlines(monkeypatch: pytest.MonkeyPatch) -> None
                 await anyio.sleep_forever()
     with pytest.raises(AllocatorClosed, match=r"crashed .*planted"):
         await host.alloc(0)
+
+
+# The clock
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_the_first_holder_is_as_old_as_its_allocator(kept: bool, path: Path) -> None:
+    """Its age counts from when it was opened, whatever the clock showed then."""
+    begun = anyio.current_time()
+    async with open_allocator(journal=path if kept else None) as host:
+        (first,) = (await host.list_holders()).holders
+        assert 0 <= first.age <= anyio.current_time() - begun
 
 
 # Snapshots

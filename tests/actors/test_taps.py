@@ -323,7 +323,7 @@ async def test_tapping_every_allocator() -> None:
             await before.alloc_set("vm-2", 8)
     async with open_allocator() as after:
         await after.alloc_set("vm-3", 8)
-    assert [Allocator(64).snapshot(), snapshot] == begun
+    assert [Allocator(64, now=begun[0].now).snapshot(), snapshot] == begun
     assert own == seen[0]
     assert [SuspendAll(), OpenSession("host"), Alloc(0)] == [each.request for each in seen[1]]
 

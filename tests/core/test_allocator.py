@@ -33,6 +33,7 @@ from ioasid.core import (
     FreezeSet,
     Frozen,
     Get,
+    HolderPage,
     InvalidArgument,
     IoasidState,
     ListGroups,
@@ -79,6 +80,16 @@ def test_a_pasid_has_20_bits() -> None:
     """That is how many there are, unless it is said otherwise."""
     figures = expect(Statistics, (core := Allocator()).handle(core.session, TakeStatistics()))
     assert 2**20 == figures.capacity
+
+
+def test_the_first_session_is_as_old_as_the_clock_says() -> None:
+    """EINVAL: no time; else what the first session is since is what the clock showed then."""
+    with pytest.raises(InvalidArgument, match="now"):
+        Allocator(now="1")  # type: ignore[arg-type]
+    core = Allocator(now=5.0)
+    core.handle(0, Tick(7.0))
+    (host,) = expect(HolderPage, core.handle(core.session, ListHolders())).holders
+    assert 2.0 == host.age
 
 
 DRIVEN: list[Request] = [Tick(1.0), Continue(), Abandon(1), SuspendAll()]

@@ -33,10 +33,12 @@ async def test_every_decision_and_step_is_a_line(tmp_path: Path) -> None:
             told = list(seen)
     lines = read(path).lines
     assert isinstance(lines[0], Opened)
-    assert Allocator(64).snapshot() == lines[0].snapshot
+    begun = lines[0].snapshot.now
+    assert Allocator(64, now=begun).snapshot() == lines[0].snapshot
     assert told == [_as_told(each, told) for each, told in zip(lines[1:], told, strict=False)]
     times = [each.time for each in lines[1:] if not isinstance(each, Opened)]
     assert sorted(times) == times
+    assert begun <= times[0]
 
 
 def _as_told(line: object, told: Decision | Step) -> object:
