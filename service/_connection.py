@@ -29,6 +29,7 @@ from ioasid.service._frames import (
     Ask,
     ClientFrame,
     Frame,
+    GiveUp,
     Part,
     ServerFrame,
 )
@@ -220,15 +221,16 @@ class ServerConnection(Connection[Received]):
     ) -> Received:
         found = _decoded(data, wire_format)
         name = found.get("type")
+        if name == "GiveUp":
+            number, of = _number(found, "id"), _number(found, "of")
+            if number is not None and of is not None:
+                return GiveUp(number, of, _number(found, "session"))
         if name != "Ask":
             if isinstance(name, str) and name in {"Hello", "Narrow", "GiveUp"}:
                 raise ProtocolViolated(f"a {name} that can't be read ({error})")
             raise ProtocolViolated(f"there is no frame {shown(name)} from a client")
-        number = found.get("id")
-        session = found.get("session")
-        for each in (number, session):
-            if each is not None and (type(each) is not int or not 0 < each < 2**64):
-                raise ProtocolViolated(f"an Ask with {shown(each)} where a number belongs")
+        number = _number(found, "id")
+        session = _number(found, "session")
         try:
             request = request_of(found.get("request"))
             return Ask(request, number, session, found.get("insists") is True)
@@ -274,6 +276,16 @@ class ClientConnection(Connection[ServerFrame]):
             refusal = MalformedMessage("answer", str(error))
             return Answered(number, refusal_of(refusal))
         raise ProtocolViolated(f"a frame that can't be read ({error})")
+
+
+def _number(found: dict[str, Any], field: str) -> int | None:
+    value = found.get(field)
+    least = 0 if field == "session" else 1
+    if value is None or (type(value) is int and least <= value < 2**64):
+        return value
+    raise ProtocolViolated(
+        f"a frame with the {field} {shown(value)}: pass a whole number from {least} to 2^64 - 1"
+    )
 
 
 def _encoded(encoder: Any, frame: object) -> bytes:

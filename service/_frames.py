@@ -5,9 +5,9 @@ answers, events and effects in it are those of `ioasid.core`. docs/reference/pro
 them for who writes a client. Fields that are not known are ignored, so that both sides can grow.
 """
 
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ioasid.core import Answer, Deliver, End, Expel, Refused, Request, Withdraw
 
@@ -32,6 +32,12 @@ VERSION: Final = 1
 """The version of the protocol that this package speaks."""
 MAX_FRAME: Final = 1 << 20
 """The most bytes in one frame, without the four of its length."""
+
+Number: TypeAlias = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+"""What numbers a client's requests, 1..2^64-1: a decoder takes half of them by itself, and
+`ServerConnection` the rest."""
+SessionNumber: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""The same for sessions, of which 0 is nobody's."""
 
 
 class Frame(Struct, frozen=True, gc=False, tag=True):
@@ -71,8 +77,9 @@ class Narrow(Frame, frozen=True):
 class Ask(Frame, frozen=True, omit_defaults=True):
     """A request of a session. With an `id` it is answered, by an `Answered` with the same.
 
-    IDs are the client's: numbers from 1 on, each used once, also over connections that one
-    `client` makes. Without one nobody waits, and it is not sent again: for `Acknowledge` and
+    IDs are the client's: numbers in 1..2^64-1, each used once, also over connections that one
+    `client` makes; what is sent again under its ID is decided once, and answered each time. Without
+    one nobody waits, and it is not sent again: for `Acknowledge` and
     `Defer`. `session` is the number in a `SessionOpened`; without it, it is the first session that
     this connection opened and, for an `OpenSession`, nobody's. One that `insists` on letting go is
     not refused while a journal can't be written, but decided when it can be: a `Free`, `FreeMany`,
@@ -80,8 +87,8 @@ class Ask(Frame, frozen=True, omit_defaults=True):
     """
 
     request: Request
-    id: int | None = None
-    session: int | None = None
+    id: Number | None = None
+    session: SessionNumber | None = None
     insists: bool = False
 
 
@@ -92,9 +99,9 @@ class GiveUp(Frame, frozen=True):
     way of `session`. What can be found again stands.
     """
 
-    id: int
-    of: int
-    session: int | None = None
+    id: Number
+    of: Number
+    session: SessionNumber | None = None
 
 
 ClientFrame: TypeAlias = Hello | Narrow | Ask | GiveUp

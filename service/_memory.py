@@ -124,6 +124,8 @@ class Asked(Struct, eq=False):
     """Whether it may be answered much later."""
     insists: bool = False
     """Whether it is decided when a journal can be written, whatever becomes of the client."""
+    repeats: int = 0
+    """How often its connection sent it again while it was under way: each is answered."""
     holder: str = ""
     """The name of the holder whom it may give a reference."""
     outlet: Any = None
@@ -206,11 +208,17 @@ class Memory:
         """Return what was asked under an ID, if it is remembered."""
         return self._asked.get(number)
 
+    def repeat(self, asked: Asked) -> None:
+        """Note that what is under way was sent again."""
+        asked.repeats += 1
+        if asked.waits:
+            self.waits += 1
+
     def drop(self, asked: Asked) -> None:
         """Forget what is not answered any more."""
-        self._asked.pop(asked.id, None)
+        self.forget(asked)
         if asked.waits:
-            self.waits -= 1
+            self.waits -= 1 + asked.repeats
 
     def answered(self, asked: Asked) -> None:
         """Keep an answer, if it is worth it."""
@@ -221,15 +229,16 @@ class Memory:
             self.drop(asked)
             return
         if asked.waits:
-            self.waits -= 1
+            self.waits -= 1 + asked.repeats
         order = self._order
         order.append(asked.id)
         if len(order) > self._size:
             self._asked.pop(order.popleft(), None)
 
     def forget(self, asked: Asked) -> None:
-        """Forget an answer."""
-        self._asked.pop(asked.id, None)
+        """Forget it, unless something else was asked under its ID since."""
+        if self._asked.get(asked.id) is asked:
+            del self._asked[asked.id]
 
     def came_back(self, holder: str, has: Container[int]) -> None:
         """Forget that a holder was given references that it does not have any more."""
@@ -244,6 +253,11 @@ class Memory:
         for asked in tuple(self._asked.values()):
             if is_repeatable(asked.request):
                 del self._asked[asked.id]
+            elif not asked.done():
+                # The repeats were this connection's.
+                if asked.waits:
+                    self.waits -= asked.repeats
+                asked.repeats = 0
 
 
 class Memories:

@@ -314,10 +314,10 @@ class Peer:
             self._tell(frame)
             return
         known = memory.find(number)
-        if known is not None:
-            self._ask_again(known)
-            return
         try:
+            if known is not None:
+                self._ask_again(memory, known)
+                return
             request = frame.request
             kind = type(request)
             port = self._port(frame)
@@ -341,8 +341,7 @@ class Peer:
                 asked.holder = self._has.names.get(port, "")
             if waits:
                 # Not under way, for what it waits for may be behind it.
-                if memory.waits >= self._limits.waits:
-                    raise TooMany("requests that wait", self._limits.waits)
+                self._refuse_wait(memory)
             else:
                 self._window.in_flight += 1
         except IoasidError as error:
@@ -395,14 +394,23 @@ class Peer:
         except IoasidError as error:
             self._shared.account.refuse(error)
 
-    def _ask_again(self, asked: Asked) -> None:
-        # It is answered when it is answered, or was already.
+    def _refuse_wait(self, memory: Memory) -> None:
+        if memory.waits >= self._limits.waits:
+            raise TooMany("requests that wait", self._limits.waits)
+
+    def _ask_again(self, memory: Memory, asked: Asked) -> None:
+        # It is decided once, and answered as often as it is asked.
         if asked.done():
             self._window.in_flight += 1
             self.queue(asked)
-        elif asked.connection is not self:
+            return
+        if asked.connection is not self:
             asked.connection = self
-            self._window.in_flight += not asked.waits
+        else:
+            if asked.waits:
+                self._refuse_wait(memory)
+            memory.repeat(asked)
+        self._window.in_flight += not asked.waits
 
     def _port(self, frame: Ask | GiveUp) -> LocalPort:
         if frame.session is None and type(frame) is Ask and type(frame.request) is OpenSession:
@@ -467,11 +475,13 @@ class Peer:
         if type(asked.request) in CHANGING:
             self._has.told(asked)
         if asked.waits:
-            self._window.in_flight += 1
+            self._window.in_flight += 1 + asked.repeats
         self._shared.account.answer(asked)
         if isinstance(answer, IoasidError):
             self._shared.account.refuse(answer)
         self.queue(asked)
+        for _ in range(asked.repeats):
+            self.queue(asked)
         if self._held:
             self._take_held()
 
@@ -482,7 +492,8 @@ class Peer:
 
     def cancelled(self, asked: Asked) -> None:
         """Count no more what was given up."""
-        self._window.in_flight -= not asked.waits
+        if not asked.waits:
+            self._window.in_flight -= 1 + asked.repeats
         self._has.cancelled(asked)
 
     def supersede(self) -> None:

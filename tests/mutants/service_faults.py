@@ -135,8 +135,8 @@ SERVICE_FAULTS: Final = (
         "request-decided-twice",
         "A request that was sent again after a broken connection is decided once",
         "service._peer",
-        "        if known is not None:\n            self._ask_again(known)\n            return\n",
-        "",
+        "            if known is not None:\n",
+        "            if known is None and number < 0:\n",
     ),
     Fault(
         "answer-not-remembered",
@@ -156,8 +156,8 @@ SERVICE_FAULTS: Final = (
         "pending-forgotten",
         "A request whose connection broke is answered on the next one",
         "service._peer",
-        "        elif asked.connection is not self:\n            asked.connection = self\n",
-        "        elif asked.connection is not self:\n",
+        "        if asked.connection is not self:\n            asked.connection = self\n",
+        "        if asked.connection is not self:\n            pass\n",
     ),
     Fault(
         "slow-reader-unbounded",
@@ -205,8 +205,8 @@ SERVICE_FAULTS: Final = (
         "waits-unbounded",
         "Bounds on everything a client can cause: requests that wait",
         "service._peer",
-        "                if memory.waits >= self._limits.waits:\n",
-        "                if False:\n",
+        "        if memory.waits >= self._limits.waits:\n",
+        "        if False:\n",
     ),
     Fault(
         "sessions-unbounded",

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 import anyio
 import anyio.abc
@@ -739,3 +739,43 @@ async def test_a_newer_server(wire_format: WireFormat) -> None:
                 assert 7 == session.number
             tasks.cancel_scope.cancel()
         await listener.aclose()
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_numbers_that_are_none(wire_format: WireFormat) -> None:
+    """Each is refused by the name of its field, in either form, and the connection goes on."""
+    wrong: list[object] = [-1, True, 1.0, "1", [1]]
+    if wire_format is WireFormat.JSON:
+        # No msgpack has them.
+        wrong += [2**64, -(2**63) - 1]
+    number = 1
+    checked: set[str] = set()
+    # So many IDs that what else the examples say is in range.
+    async with (
+        a_service(capacity=2**32 - 1) as service,
+        a_raw_client(service.path, wire_format) as client,
+    ):
+        await joined(client)
+        for request in REQUESTS:
+            name = type(request).__name__
+            # Whose a holder is, the server says itself; an export is looked at before the rest.
+            if told(request) or name in NOBODYS | {"OpenSession", "ImportSet"}:
+                continue
+            asks: dict[int, tuple[str, Any]] = {}
+            for field, hint in get_type_hints(type(request)).items():
+                if hint in (int, int | None):
+                    fields = msgspec.to_builtins(request)
+                    if field == "sid" and "token" in fields:
+                        fields["token"] = None
+                    for value in wrong:
+                        number += 1
+                        asked = fields | {field: value}
+                        asks[number] = field, {"type": "Ask", "id": number, "request": asked}
+                    checked.add(f"{name}.{field}")
+            await client.send(*(encoded(ask, wire_format) for _, ask in asks.values()))
+            while asks:
+                answered = await client.receive()
+                found = answered.answer
+                field, _ = asks.pop(answered.id)
+                assert ("InvalidArgument", field) == (found.error, found.facts["argument"])
+    assert {"Alloc.sid", "Alloc.max", "Explain.generation", "ListSets.limit"} < checked

@@ -146,6 +146,14 @@ def test_an_id_crosses_as_its_number() -> None:
 # What is newer
 
 
+def sent(frame: dict[str, Any], wire_format: WireFormat) -> bytes:
+    """A frame of any fields."""
+    if wire_format is WireFormat.JSON:
+        return line(**frame)
+    data = msgspec.msgpack.encode(frame)
+    return len(data).to_bytes(4, "big") + data
+
+
 def line(**fields: Any) -> bytes:
     """A line of JSON."""
     return json.dumps(fields).encode() + b"\n"
@@ -293,6 +301,41 @@ def test_what_is_not_valid_is_named() -> None:
         server = ServerConnection()
         assert [] == server.receive(data)
         assert said in str(server.error)
+
+
+NUMBERS = [
+    {"type": "Ask", "request": {"type": "TakeStatistics"}, "id": None, "session": None},
+    {"type": "GiveUp", "id": 1, "of": 1, "session": None},
+]
+
+
+@pytest.mark.parametrize("frame", NUMBERS, ids=["Ask", "GiveUp"])
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+def test_what_numbers_are(frame: dict[str, Any], wire_format: WireFormat) -> None:
+    """Whole, in 1..2^64-1, and a session may be nobody's, 0; any other ends the connection."""
+
+    def said(field: str, value: object) -> tuple[ServerConnection, list[Any]]:
+        server = ServerConnection()
+        return server, server.receive(sent(frame | {field: value}, wire_format))
+
+    for field in frame.keys() - {"type", "request"}:
+        for number in (1, 2**63 - 1, 2**63, 2**64 - 1):
+            server, (found,) = said(field, number)
+            assert (None, number) == (server.error, getattr(found, field))
+        if field == "session":
+            server, (found,) = said(field, 0)
+            assert (None, 0) == (server.error, found.session)
+        wrong: list[object] = [-1, -(2**63), True, 1.0, 1.5, 2.0**64, "1", [1]]
+        if field != "session":
+            wrong.append(0)
+        if wire_format is WireFormat.JSON:
+            # No msgpack has them.
+            wrong += [2**64, 2**70, -(2**63) - 1]
+        for value in wrong:
+            server, frames = said(field, value)
+            assert [] == frames
+            assert isinstance(server.error, ProtocolViolated)
+            assert f"{field} " in server.error.reason
 
 
 def test_a_line_without_an_end_is_refused_at_the_bound() -> None:

@@ -77,6 +77,20 @@ def test_an_answer_is_kept_and_told() -> None:
     assert [] == memory.pending
 
 
+def test_a_look_that_is_answered_late() -> None:
+    """It takes nothing along that was asked under its ID since."""
+    memory, connection = Memory((1, None, "me"), 10), Connection()
+    memory.connection = connection
+    before = asked(memory, connection, 1, Subscribe())
+    memory.disconnect()
+    memory.connection = another = Connection()
+    since = asked(memory, another, 1, Subscribe())
+    before.set_result("late")
+    assert since is memory.find(1)
+    since.set_result("known")
+    assert since is memory.find(1)
+
+
 def test_the_bound() -> None:
     """The last answers are kept, the oldest of more is forgotten."""
     memory, connection = Memory((1, None, "me"), 3), Connection()

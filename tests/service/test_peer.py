@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 from anyio.lowlevel import checkpoint
+from msgspec.structs import replace
 
 from ioasid.core import (
     Acknowledge,
@@ -24,6 +25,8 @@ from ioasid.core import (
     Evict,
     Expel,
     FindBySpid,
+    FindSid,
+    FoundSid,
     Free,
     Get,
     OpenSession,
@@ -358,17 +361,90 @@ async def test_what_waits_does_not_keep_what_it_waits_for_from_coming() -> None:
             ]
 
 
-async def test_a_request_that_is_repeated_while_it_is_under_way_is_one() -> None:
-    """It is answered once, and takes the room of one."""
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_request_that_is_repeated_while_it_is_under_way(wire_format: WireFormat) -> None:
+    """It is decided once, answered as often as it came, and takes the room of each."""
     async with a_service(limits=Limits(requests=2)) as service, a_client(service) as host:
         await host.alloc_set("vm-1", 8)
-        async with a_raw_client(service.path) as client:
+        async with a_raw_client(service.path, wire_format) as client:
             session = await opened(client)
             for number in range(2, 8):
-                # Both copies come before the first is decided.
-                await client.send(*[Ask(Alloc(0), number, session)] * 2)
-                assert Answered(number, Allocated(number - 1, number - 1)) == await client.receive()
+                # All come before the first is decided, or behind it.
+                await client.send(*[Ask(Alloc(0), number, session)] * 3)
+                expected = [Answered(number, Allocated(number - 1, number - 1))] * 3
+                assert expected == [await client.receive() for _ in range(3)]
+            for number in range(8, 14):
+                await client.send(*[Ask(FindSid(1), number, session)] * 3)
+                expected = [Answered(number, FoundSid(0))] * 3
+                assert expected == [await client.receive() for _ in range(3)]
             assert 6 == (await host.statistics()).active
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_a_request_that_is_repeated_while_it_is_kept(
+    wire_format: WireFormat, tmp_path: Path
+) -> None:
+    """What is being committed is answered as often as it was asked, when it is kept."""
+    with failing_disk() as disk:
+        async with (
+            a_service(journal=tmp_path / "journal") as service,
+            a_client(service) as host,
+            a_raw_client(service.path, wire_format) as client,
+        ):
+            session = await opened(client)
+            await host.alloc_set("vm-1", 8)
+            held, release = hold_syncs(disk)
+            ask = Ask(Alloc(0), 2, session)
+            await client.send(ask)
+            while not held.is_set():
+                await checkpoint()
+            # What is answered at once, and behind the repeats.
+            assert Done() == await client.ask(ask, ask, GiveUp(3, 99, session))
+            release.set()
+            expected = [Answered(2, Allocated(1, 1))] * 4
+            assert expected == [
+                *[await client.receive() for _ in range(3)],
+                Answered(2, await client.ask(ask)),
+            ]
+            assert 1 == (await host.statistics()).active
+
+
+async def test_a_wait_that_is_repeated() -> None:
+    """Each counts as one, also of those that the connection before sent, or that are given up."""
+    limits = Limits(requests=4, waits=2)
+    async with a_service(limits=limits) as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        await host.get(1)
+        wait = Ask(Free(1, wait=True), 3)
+        async with a_raw_client(service.path) as client:
+            await client.hello("me")
+            session = (await client.ask(Ask(OpenSession("vm"), 1))).session
+            assert "TooMany" == error_of(await client.ask(*[replace(wait, session=session)] * 3))
+        async with a_raw_client(service.path) as client:
+            await client.hello("me")
+            session = (await client.ask(Ask(OpenSession("vm"), 4))).session
+            wait = replace(wait, session=session)
+            assert "TooMany" == error_of(await client.ask(*[wait] * 3))
+            for number in (5, 6):
+                assert Done() == await client.ask(GiveUp(number, 3, session))
+            assert "TooMany" == error_of(await client.ask(*[wait] * 3))
+            await host.put(1)
+            expected = [Answered(3, Released(True))] * 2
+            assert expected == [await client.receive() for _ in range(2)]
+
+
+@pytest.mark.parametrize("wire_format", list(WireFormat))
+async def test_repeats_that_are_given_up(wire_format: WireFormat) -> None:
+    """None is answered any more, and there is room again."""
+    async with a_service(limits=Limits(requests=4)) as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        async with a_raw_client(service.path, wire_format) as client:
+            session = await opened(client)
+            for number in range(2, 12, 2):
+                ask = Ask(Alloc(0), number, session)
+                assert Done() == await client.ask(ask, ask, GiveUp(number + 1, number, session))
+            assert 0 == (await host.statistics()).active
 
 
 async def test_what_nobody_is_answered_is_taken_as_it_is_decided() -> None:
