@@ -123,20 +123,23 @@ class Vm:
 
     async def bind(self, device: str, pasid: int, gpasid: int) -> None:
         """Bind the guest's PASID to a host PASID, for a device."""
-        await self.vfio.ask(BindPasid(device, pasid, gpasid))
+        with _as_written(ioasid="pasid", spid="gpasid"):
+            await self.vfio.ask(BindPasid(device, pasid, gpasid))
 
     async def unbind(self, device: str, pasid: int) -> None:
         """Undo a bind; returns when everybody let go."""
-        await self.vfio.ask(UnbindPasid(device, pasid))
+        with _as_written(ioasid="pasid"):
+            await self.vfio.ask(UnbindPasid(device, pasid))
 
     async def free(self, pasid: int) -> bool:
         """Free a host PASID, bound or not; answers at once whether it is reclaimed already."""
-        reclaimed: bool = await self.vfio.ask(FreePasid(pasid))
+        with _as_written(ioasid="pasid"):
+            reclaimed: bool = await self.vfio.ask(FreePasid(pasid))
         return reclaimed
 
     async def program(self, device: str, gpasid: int) -> Ioasid:
         """Let the guest program its PASID into a device; answers the host PASID behind it."""
-        with self._at(device) as vdcm:
+        with _as_written(spid="gpasid"), self._at(device) as vdcm:
             ioasid: Ioasid = await vdcm.ask(ProgramGuestPasid(self.sid, gpasid))
             return ioasid
         raise VmClosed(self.name)
@@ -151,7 +154,7 @@ class Vm:
 
     async def stop(self, device: str, pasid: int) -> None:
         """Stop a device's work with a host PASID; returns when it is drained and cleared."""
-        with self._at(device) as vdcm:
+        with _as_written(ioasid="pasid"), self._at(device) as vdcm:
             await vdcm.ask(StopDma(pasid, self.sid))
             return
         raise VmClosed(self.name)
@@ -528,7 +531,8 @@ class Host:
 
         Raises `NotProgrammed` if the PASID is not (any more) that of this process.
         """
-        transfer: int = await self.device(device).ask(StartDma(pasid, process=process))
+        with _as_written(ioasid="pasid"):
+            transfer: int = await self.device(device).ask(StartDma(pasid, process=process))
         return transfer
 
     async def sva_stop(self, device: str, pasid: int, process: int) -> None:
@@ -536,7 +540,8 @@ class Host:
 
         Raises `NotProgrammed` if the PASID is not (any more) that of this process.
         """
-        await self.device(device).ask(StopDma(pasid, process=process))
+        with _as_written(ioasid="pasid"):
+            await self.device(device).ask(StopDma(pasid, process=process))
 
     async def sva_unbind(self, device: str, process: int) -> None:
         """Undo one `sva_bind`; the last one of a device undoes it wholly there.
@@ -695,16 +700,28 @@ async def _before(allocator: Session) -> Before:
             return Before(tuple(sets), suspended)
 
 
+@contextmanager
+def _as_written(**names: str) -> Iterator[None]:
+    # What is asked for somebody names some arguments otherwise than the call they made.
+    try:
+        yield
+    except InvalidArgument as error:
+        if error.argument not in names:
+            raise
+        raise InvalidArgument(names[error.argument], error.found, error.expected) from None
+
+
 async def _system_set(allocator: Session, before: Before, quota: int | None) -> SetRecord:
     if quota is None:
         quota = max(min(1024, (await allocator.statistics()).capacity // 2), 1)
     has = 0
     try:
-        for record in before.sets:
-            if record.system:
-                has = record.quota
-                return await allocator.adjust_set(record.sid, quota)
-        return await allocator.alloc_system_set(quota)
+        with _as_written(quota="system_quota"):
+            for record in before.sets:
+                if record.system:
+                    has = record.quota
+                    return await allocator.adjust_set(record.sid, quota)
+            return await allocator.alloc_system_set(quota)
     except CapacityExhausted as error:
         expected = f"1..{has + error.available}, as many as no quota, limit or reservation has"
         raise InvalidArgument("system_quota", str(quota), expected) from None

@@ -26,6 +26,7 @@ from ioasid.core import (
     SessionOpened,
     Snapshot,
     SuspendAll,
+    _check,
 )
 from ioasid.journal._reboot import OnReboot
 
@@ -74,9 +75,7 @@ async def open_allocator(
     `JournalInUse`, `JournalDamaged`, `JournalForeign`, `JournalUnusable` or `NotCommitted` for a
     journal.
     """
-    name: object = holder
-    if name is None:
-        raise InvalidArgument.of("name", holder, "a str of 1 to 255 bytes as UTF-8")
+    _check.name(holder, "holder")
     driven = _driven(
         holder, capacity, snapshot, order, mailbox_size, taps, commit, journal, on_reboot
     )

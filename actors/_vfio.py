@@ -187,7 +187,7 @@ class Vfio(Actor):
         if self._closed:
             raise VmClosed(self._vm)
         if self._moving is not None and isinstance(message, AllocPasid | BindPasid | UnbindPasid):
-            raise SetFrozen(self.sid, self._moving)
+            raise SetFrozen(self.sid, self._moving, token=self._vm)
         match message:
             case FreezeVm():
                 return self.in_background(self._freeze)
@@ -329,7 +329,7 @@ class Vfio(Actor):
                 return
             finally:
                 self._freezing.remove(scope)
-        raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound))
+        raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound), token=self._vm)
 
     async def _freeze_in_turn(self) -> None:
         ran = self._moving is None
@@ -352,7 +352,7 @@ class Vfio(Actor):
                 self._bound = []
             raise
         if not stopped:
-            raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound))
+            raise SetNotFrozen(self.sid, SetState.ACTIVE, len(self._bound), token=self._vm)
 
     async def _receive(self, export: VmExport) -> None:
         self._moving = SetState.INCOMING

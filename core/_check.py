@@ -63,7 +63,7 @@ def flag(value: Any, argument: str) -> bool:
     """Check a bool."""
     if type(value) is bool:
         return value
-    refuse(argument, value, "True or False")
+    refuse(argument, value, "true or false")
 
 
 def name(value: Any, argument: str) -> str:
@@ -88,7 +88,7 @@ def kinds(value: Any) -> frozenset[EventKind]:
     """Check event kinds: a set of `EventKind`, not empty."""
     if type(value) in (frozenset, set) and value and all(type(kind) is EventKind for kind in value):
         return frozenset(value)
-    refuse("kinds", value, "a set of members of EventKind, which no strings are, with one at least")
+    refuse("kinds", value, "one or more members of EventKind, which in Python no strings are")
 
 
 def kind(value: Any) -> EventKind:
@@ -160,7 +160,7 @@ def seconds(value: Any, argument: str) -> float | None:
     # One that no message can carry could not be kept.
     if type(value) is int and 0 < value <= MAX_NUMBER:
         return float(value)
-    refuse(argument, value, "a number of seconds above 0, or None for never")
+    refuse(argument, value, "a number of seconds above 0, or none for never")
 
 
 def time(value: Any, argument: str) -> float:

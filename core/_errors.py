@@ -39,7 +39,7 @@ import errno as _errno
 from reprlib import Repr
 from typing import ClassVar, Self
 
-from attrs import asdict, define
+from attrs import asdict, define, field
 
 __all__ = [
     "AllocatorClosed",
@@ -117,6 +117,10 @@ def type_name(kind: type) -> str:
     return str(type.__dict__["__name__"].__get__(kind))
 
 
+def _or_nothing(token: str | None) -> str:
+    return token or ""
+
+
 # Some numbers have a second name, which the field does not use.
 _NAMES = {
     **_errno.errorcode,
@@ -145,7 +149,12 @@ class IoasidError(Exception):
     @property
     def message(self) -> str:
         """The template with the facts in it, put together whenever somebody asks."""
-        return self.template.format_map(asdict(self))
+        facts = asdict(self)
+        if "{sid}{token}" in self.template:
+            # A set is called by its number, and as people call it.
+            token = facts["token"]
+            facts["token"] = token and f" ({shown(token)})"
+        return self.template.format_map(facts)
 
     def __str__(self) -> str:
         """The message with the errno's name in front."""
@@ -207,12 +216,13 @@ class QuotaBelowUse(InvalidRequest):
     """EINVAL: `adjust_set` to a quota below what the set has allocated."""
 
     template = (
-        "quota {quota} for set {sid} is below its {allocated} allocated IDs; "
+        "quota {quota} for set {sid}{token} is below its {allocated} allocated IDs; "
         "free some and wait for RECLAIM first"
     )
     sid: int
     quota: int
     allocated: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -312,9 +322,10 @@ class RangeNotReserved(NotFound):
 class UnknownSpid(NotFound):
     """ENOENT: no ID of the set has this set-private ID."""
 
-    template = "spid {spid} maps to no IOASID of set {sid}; bind it with attach_spid"
+    template = "spid {spid} maps to no IOASID of set {sid}{token}; bind it with attach_spid"
     sid: int
     spid: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -361,10 +372,11 @@ class SystemSetExists(AlreadyExists):
 class SpidInUse(AlreadyExists):
     """EEXIST: another ID of the set has this spid, perhaps one still in quarantine."""
 
-    template = "spid {spid} of set {sid} maps to IOASID {ioasid}; detach it first"
+    template = "spid {spid} of set {sid}{token} maps to IOASID {ioasid}; detach it first"
     sid: int
     spid: int
     ioasid: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -421,9 +433,10 @@ class NotOfThisSet(IoasidError):
     """EACCES: the request names a set, and the ID belongs to another one."""
 
     errno = _errno.EACCES
-    template = "IOASID {ioasid} does not belong to set {sid}; another set has it"
+    template = "IOASID {ioasid} does not belong to set {sid}{token}; another set has it"
     ioasid: int
     sid: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -437,8 +450,9 @@ class Busy(IoasidError):
 class SetFreePending(Busy):
     """EBUSY: the set is being destroyed; it allocates nothing and its quota stands."""
 
-    template = "set {sid} is being freed; allocate a new set"
+    template = "set {sid}{token} is being freed; allocate a new set"
     sid: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -449,11 +463,12 @@ class SetFrozen(Busy):
     """
 
     template = (
-        "set {sid} is {state}, on its way from host to host; "
+        "set {sid}{token} is {state}, on its way from host to host; "
         "thaw_set a frozen one or activate_set an incoming one first, or free it"
     )
     sid: int
     state: str
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -464,12 +479,13 @@ class SetNotFrozen(Busy):
     """
 
     template = (
-        "set {sid} is {state} and a CPU or device may still run {running} of its IDs; "
+        "set {sid}{token} is {state} and a CPU or device may still run {running} of its IDs; "
         "freeze_set it, and wait, before it is exported"
     )
     sid: int
     state: str
     running: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -573,13 +589,14 @@ class QuotaExceeded(IoasidError):
 
     errno = _errno.EDQUOT
     template = (
-        "set {sid} has {allocated} of {quota} IDs and asked for {asked} more; "
+        "set {sid}{token} has {allocated} of {quota} IDs and asked for {asked} more; "
         "free some and wait for RECLAIM, or adjust_set"
     )
     sid: int
     quota: int
     allocated: int
     asked: int
+    token: str = field(default="", converter=_or_nothing, eq=False)
 
 
 @define
@@ -634,7 +651,9 @@ class SessionEnded(IoasidError):
     """ESTALE: the caller's session is over: it left, crashed or was evicted. Open a new one."""
 
     errno = _errno.ESTALE
-    template = "session {session} has ended; open a new one with session(name)"
+    template = (
+        "there is no session {session}, or it has ended; open one, under the same name to go on"
+    )
     session: int
 
 
@@ -708,5 +727,5 @@ class AllocatorClosed(IoasidError):
     """
 
     errno = _errno.ESHUTDOWN
-    template = "the allocator {reason}; open a new one"
+    template = "the allocator {reason}; open another, or connect again when it is back"
     reason: str

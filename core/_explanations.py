@@ -130,7 +130,7 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     quarantine = explanation.age is not None
     owner = f"set {explanation.sid}" if explanation.token is None else explanation.token
     if explanation.spid is not None:
-        owner += f", {'was' if quarantine else 'is'} {explanation.spid}"
+        owner += f", spid {explanation.spid}"
     name = f"{explanation.ioasid} ({owner})"
     if explanation.age is None:
         yield f"{name} is in use: it was not freed."
@@ -138,7 +138,7 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield f"{name} was freed {_time(explanation.age)} ago."
     events = explanation.events
     for event in events:
-        yield from _progress(event, f"{event.kind}: " if len(events) > 1 else "")
+        yield from _progress(event, f" with {event.kind}" if len(events) > 1 else "")
         if event.then and (event is not events[-1] or not quarantine):
             yield f"Then {_coming(event)}."
     yield from _held(explanation)
@@ -147,13 +147,14 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         yield f"{_count(explanation.waiting, 'request')} {verb} for it."
     if quarantine:
         last = f"{_coming(events[-1])}; then " if events and events[-1].then else ""
+        back = f"{last}it goes back to the pool."
         crashed = _crashed(explanation)
         if crashed:
             verb = "is" if len(crashed) == 1 else "are"
             until = f"{_listed(crashed)} {verb} back and done with it, or evicted"
-            yield f"It stays until {until}; then {last}it goes back."
+            yield f"It stays until {until}; then {back}"
         else:
-            yield f"Then {last}it goes back."
+            yield f"Then {back}" if last else f"When that is done, {back}"
 
 
 def _crashed(explanation: Explanation) -> list[str]:
@@ -164,16 +165,16 @@ def _crashed(explanation: Explanation) -> list[str]:
     return sorted(names)
 
 
-def _progress(event: EventInFlight, prefix: str) -> Iterator[str]:
+def _progress(event: EventInFlight, of_which: str) -> Iterator[str]:
     if event.reached is None:
-        yield f"{prefix}it comes after that."
+        yield f"{event.kind} comes after that."
         return
     # A tier in which nobody matches is done like one that has acknowledged.
     done = len(Priority) - len(event.then) - bool(event.waits_for)
-    yield f"{prefix}{done} of {len(Priority)} tiers {'is' if done == 1 else 'are'} done."
+    yield f"{done} of {len(Priority)} tiers {'is' if done == 1 else 'are'} done{of_which}."
     if event.waits_for:
         told = [_awaited(each, event.kind, event.seq) for each in event.waits_for]
-        yield f"{event.waits_for[0].priority}: {_listed(told)}."
+        yield f"At {event.waits_for[0].priority}, {_listed(told)}."
 
 
 def _held(explanation: Explanation) -> Iterator[str]:
@@ -211,10 +212,12 @@ def _awaited(each: Awaited, what: str, seq: int | None) -> str:
 
 
 def _coming(event: EventInFlight) -> str:
-    return "; then ".join(
-        f"{each.priority}: {_listed([holder for holder, _ in each.subscribers])}"
+    tiers = [
+        f"{each.priority} ({_listed([holder for holder, _ in each.subscribers])})"
         for each in event.then
-    )
+    ]
+    *others, last = tiers
+    return f"come {', '.join(others)} and {last}" if others else f"comes {last}"
 
 
 def _listed(found: list[str]) -> str:

@@ -54,7 +54,7 @@ def checking(value: Any) -> Iterator[int]:
     if value.token_type is TokenType.MM:
         _check.name(value.token, "export")
     elif value.token is not None:
-        _check.refuse("export", value.token, "without a token for a set of TokenType.NULL")
+        _check.refuse("export", value.token, "without a token for a set of TokenType NULL")
     count = 0
     for first, last in _check.each_range(value.ranges, "export"):
         count += last - first + 1

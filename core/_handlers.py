@@ -77,9 +77,9 @@ class Handlers:
     def _refuse_inert(self, owner: IoasidSet) -> None:
         # The IDs of a set that is being freed are in quarantine, and refused as such, or will be.
         if owner.state is SET_FREE_PENDING:
-            raise SetFreePending(owner.sid)
+            raise SetFreePending(owner.sid, token=owner.token)
         if owner.state is not SET_ACTIVE:
-            raise SetFrozen(owner.sid, owner.state)
+            raise SetFrozen(owner.sid, owner.state, token=owner.token)
 
     def _group(self, name: Any, argument: str) -> Group:
         group = self._tables.groups.get(_check.name(name, argument))
@@ -122,8 +122,7 @@ class Handlers:
             if _check.number(generation, "generation") != current:
                 raise StaleIoasid(ioasid, generation, current)
         if sid is not None and (type(sid) is not int or sid != owner.sid):
-            self._set(sid)
-            raise NotOfThisSet(ioasid, sid)
+            raise NotOfThisSet(ioasid, sid, token=self._set(sid).token)
         return owner
 
     def _active(self, ioasid: Any, sid: Any, generation: Any) -> IoasidSet:

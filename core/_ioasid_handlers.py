@@ -70,7 +70,7 @@ class IoasidHandlers(Handlers):
         if owner is None or owner.state is not SET_ACTIVE:
             owner = self._usable_set(sid)
         if owner.allocated >= owner.quota:
-            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1)
+            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1, token=owner.token)
         generation = tables.generation + 1
         ioasid = tables.space.take(low, high, owner, generation)
         if ioasid is None:
@@ -96,7 +96,7 @@ class IoasidHandlers(Handlers):
         low, high = self._range(request.min, last if request.max is None else request.max)
         owner = self._usable_set(request.sid)
         if count > owner.quota - owner.allocated:
-            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, count)
+            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, count, token=owner.token)
         chosen = tables.space.next_words(count, low, high)
         if chosen is None:
             raise RangeFull(low, high, count)
@@ -184,7 +184,10 @@ class IoasidHandlers(Handlers):
         sid = _check.optional_number(request.sid, "sid")
         ioasid = request.ioasid
         owner = self._owner(ioasid, None, request.generation)
-        other = None if sid is None or sid == owner.sid else NotOfThisSet(ioasid, sid)
+        other = None
+        if sid is not None and sid != owner.sid:
+            named = self._tables.sets.get(sid)
+            other = NotOfThisSet(ioasid, sid, token=None if named is None else named.token)
         record = owner.records.get(ioasid)
         if record is not None and record.free_pending:
             # An ID in quarantine is EBUSY to everybody, as it was in the kernel's allocator. Whom
@@ -258,7 +261,7 @@ class IoasidHandlers(Handlers):
         if record is not None and record.spid is not None:
             raise AlreadyBound(ioasid, record.spid)
         if spid in owner.spids:
-            raise SpidInUse(owner.sid, spid, owner.spids[spid])
+            raise SpidInUse(owner.sid, spid, owner.spids[spid], token=owner.token)
         record = self._refuse_too_many(owner, ioasid)
         record.spid = spid
         owner.spids[spid] = record.ioasid
@@ -287,7 +290,7 @@ class IoasidHandlers(Handlers):
         owner = self._set(request.sid)
         ioasid = owner.spids.get(spid)
         if ioasid is None:
-            raise UnknownSpid(owner.sid, spid)
+            raise UnknownSpid(owner.sid, spid, token=owner.token)
         if get:
             if owner.records[ioasid].free_pending:
                 raise IoasidFreePending(ioasid)

@@ -54,7 +54,7 @@ class MigrationHandlers(Handlers):
         wait = _check.flag(request.wait, "wait")
         owner = self._movable(request.sid)
         if owner.state is SetState.INCOMING and not self._begins(owner):
-            raise SetFrozen(owner.sid, owner.state)
+            raise SetFrozen(owner.sid, owner.state, token=owner.token)
         if wait:
             self._refuse_own(holder, owner)
         if owner.running is None:
@@ -107,7 +107,7 @@ class MigrationHandlers(Handlers):
         """Begin every binding of a set again."""
         owner = self._movable(request.sid)
         if owner.state is SetState.INCOMING and not self._begins(owner):
-            raise SetFrozen(owner.sid, owner.state)
+            raise SetFrozen(owner.sid, owner.state, token=owner.token)
         return self._let_run(owner)
 
     def export_set(self, _: Holder, request: ExportSet) -> Answer:
@@ -119,7 +119,7 @@ class MigrationHandlers(Handlers):
             # While bindings end or begin, any of them may be there.
             ran = len(owner.spids if turning else owner.running or ())
         if owner.state is not SetState.FROZEN or turning or ran:
-            raise SetNotFrozen(owner.sid, owner.state, ran)
+            raise SetNotFrozen(owner.sid, owner.state, ran, token=owner.token)
         found = export(self._tables, owner)
         if not isinstance(found, Exporting):
             return found
@@ -163,7 +163,7 @@ class MigrationHandlers(Handlers):
         """Begin every binding of a set that came from elsewhere."""
         owner = self._movable(request.sid)
         if owner.state is SetState.FROZEN and not self._begins(owner):
-            raise SetFrozen(owner.sid, owner.state)
+            raise SetFrozen(owner.sid, owner.state, token=owner.token)
         return self._let_run(owner)
 
     # -- both ---------------------------------------------------------------------------------
@@ -173,7 +173,7 @@ class MigrationHandlers(Handlers):
         if owner.system:
             _check.refuse("sid", owner.sid, "a set that is not the system's: that stays here")
         if owner.state is SET_FREE_PENDING:
-            raise SetFreePending(owner.sid)
+            raise SetFreePending(owner.sid, token=owner.token)
         return owner
 
     def _begins(self, owner: IoasidSet) -> bool:

@@ -89,7 +89,7 @@ class RangeHandlers(Handlers):
     def _refuse(self, owner: IoasidSet, ioasid: int) -> None:
         if self._tables.space.owner(ioasid) is None:
             raise UnknownIoasid(ioasid)
-        raise NotOfThisSet(ioasid, owner.sid)
+        raise NotOfThisSet(ioasid, owner.sid, token=owner.token)
 
 
 def _present(owner: IoasidSet, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -91,10 +91,10 @@ class SetHandlers(Handlers):
         tables = self._tables
         quota = _check.optional_count(request.quota, "quota")
         if type(request.token_type) is not TokenType:
-            _check.refuse("token_type", request.token_type, "TokenType.MM or TokenType.NULL")
+            _check.refuse("token_type", request.token_type, "MM or NULL, a member of TokenType")
         if request.token_type is TokenType.NULL:
             if request.token is not None:
-                _check.refuse("token", request.token, "None for a set of TokenType.NULL")
+                _check.refuse("token", request.token, "none for a set of TokenType NULL")
             group = self._group_or_none(request.group, "group")
             return set_record(add_set(tables, None, TokenType.NULL, quota, group))
         token = _check.name(request.token, "token")
@@ -109,7 +109,7 @@ class SetHandlers(Handlers):
         quota = _check.count(request.quota, "quota")
         owner = self._usable_set(request.sid)
         if quota < owner.allocated:
-            raise QuotaBelowUse(owner.sid, quota, owner.allocated)
+            raise QuotaBelowUse(owner.sid, quota, owner.allocated, token=owner.token)
         if quota > owner.quota:
             charge(tables, owner.group, quota - owner.quota)
         else:

@@ -26,6 +26,7 @@ from ioasid.core import (
     Request,
     SessionOpened,
     WireFormat,
+    _check,
 )
 from ioasid.service._connection import ClientConnection
 from ioasid.service._errors import ConnectionFailed, SocketDenied, error_from
@@ -74,7 +75,7 @@ async def connect_allocator(
     keep away, `PermissionDenied` for whom the policy lets not in, what `OpenSession` is refused
     with, and `InvalidArgument`.
     """
-    _check(path, holder, token, reconnect_within, wire_format)
+    _check_all(path, holder, token, reconnect_within, wire_format)
     link = Link(token, WireFormat(wire_format))
     async with _linked(link, path, reconnect_within, "connect_allocator"):
         opened = await _open(link, holder)
@@ -83,14 +84,13 @@ async def connect_allocator(
         await _leave(link, port)
 
 
-def _check(path: Any, holder: Any, token: Any, within: Any, wire_format: Any) -> None:
+def _check_all(path: Any, holder: Any, token: Any, within: Any, wire_format: Any) -> None:
     is_path = isinstance(path, str | Path) and "\0" not in fspath(path) and fspath(path)
     if not is_path and not isinstance(path, socket.socket):
         raise InvalidArgument.of("path", path, "the path of a socket, or a connected one")
-    if type(holder) is not str or not holder:
-        raise InvalidArgument.of("holder", holder, "a name")
-    if token is not None and type(token) is not str:
-        raise InvalidArgument.of("token", token, "a token, or None")
+    _check.name(holder, "holder")
+    if token is not None:
+        _check.name(token, "token")
     is_number = isinstance(within, int | float) and not isinstance(within, bool)
     if not is_number or not within >= 0:
         raise InvalidArgument.of("reconnect_within", within, "a number of seconds, 0 or more")

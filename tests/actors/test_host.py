@@ -1848,3 +1848,36 @@ async def test_killed_at_every_step(tmp_path: Path, number: int) -> None:
         await until(host, is_empty)
         assert ({}, {}) == (iommu.programmed(), hardware.contexts)
         check_state(core_of(host.allocator))
+
+
+async def test_arguments_are_named_as_they_were_written() -> None:
+    """What an actor or the allocator calls otherwise is named as in the call that was made."""
+
+    async def named(call: Awaitable[object]) -> str:
+        with pytest.raises(InvalidArgument) as caught:
+            await call
+        return caught.value.argument
+
+    with pytest.raises(InvalidArgument, match="system_quota is"):
+        async with open_host(capacity=CAPACITY, system_quota=-1):
+            pass
+    async with open_host(capacity=CAPACITY, system_quota=SYSTEM_QUOTA) as host:
+        await host.add_device("dsa0")
+        vm = await host.start_vm("vm-1", quota=4)
+        pasid = await vm.alloc()
+        assert ["gpasid"] * 2 == [
+            await named(vm.bind("dsa0", pasid, -1)),
+            await named(vm.program("dsa0", -1)),
+        ]
+        for wrong in (-1, "1", None):
+            number: Any = wrong
+            assert ["pasid"] * 4 == [
+                await named(vm.bind("dsa0", number, 101)),
+                await named(vm.unbind("dsa0", number)),
+                await named(vm.free(number)),
+                await named(vm.stop("dsa0", number)),
+            ]
+        assert ["pasid"] * 2 == [
+            await named(host.sva_submit("dsa0", "1", 7)),  # type: ignore[arg-type]
+            await named(host.sva_stop("dsa0", "1", 7)),  # type: ignore[arg-type]
+        ]

@@ -62,7 +62,7 @@ async def test_capacity_out_of_range(value: Any) -> None:
 @pytest.mark.parametrize("value", ["", 5, None, b"host", "x" * 256])
 async def test_holder_out_of_range(value: Any) -> None:
     """The first session's holder has a name of 1 to 255 bytes."""
-    with pytest.raises(InvalidArgument, match="name"):
+    with pytest.raises(InvalidArgument, match="holder is"):
         async with open_allocator(holder=value):
             pass
 

@@ -881,7 +881,7 @@ async def test_calls_after_close(open_session: OpenSession) -> None:
         events = vm.subscribe()
         await events.__aenter__()
     for session in (host, vm):
-        with pytest.raises(AllocatorClosed, match="was shut down; open a new one"):
+        with pytest.raises(AllocatorClosed, match="was shut down; open another"):
             await session.alloc_set("vm-1", 4)
         with pytest.raises(AllocatorClosed):
             await session.free(1, wait=True)

@@ -111,7 +111,7 @@ def facts(kind: type[IoasidError]) -> dict[str, Any]:
     """A value that can be recognised for every fact of an error."""
     hints = get_type_hints(kind)
     return {
-        each.name: f"<{each.name}>" if hints[each.name] is str else 1000 + index
+        each.name: 1000 + index if hints[each.name] is int else f"<{each.name}>"
         for index, each in enumerate(fields(kind))
     }
 
@@ -147,7 +147,13 @@ def check_message(kind: type[IoasidError]) -> None:
     given = facts(kind)
     error = kind(**given)
     assert given == {name: getattr(error, name) for name in given}
-    assert kind.template.format(**given) == error.message
+    # The token of a set is there if the set has one.
+    of_set = "{sid}{token}" in kind.template
+    told = given | ({"token": f" ({given['token']!r})"} if of_set else {})
+    assert kind.template.format(**told) == error.message
+    if of_set:
+        without = kind(**given | {"token": ""})
+        assert kind.template.format(**given | {"token": ""}) == without.message
     assert f"{error.code}: {error.message}" == str(error)
     assert "message" not in vars(kind)
 

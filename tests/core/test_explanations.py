@@ -33,25 +33,26 @@ def test_the_story_of_a_free(driver: Driver) -> None:
     vdcm = driver.subscribe("vdcm:dsa0", priority=DEVICE, kinds=frees)
     driver.subscribe("vtd", priority=IOMMU, kinds=frees)
     driver.bound(spid=101)
-    assert "1 (vm-1, is 101) is in use: it was not freed." == text(driver, now=10.0)
+    assert "1 (vm-1, spid 101) is in use: it was not freed." == text(driver, now=10.0)
     driver.free(1)
     seq = driver.last(kvm).seq
     assert (
-        "1 (vm-1, was 101) was freed 0 ms ago. 1 of 4 tiers is done. "
-        "CPU: kvm:vm-1 has had FREE in its hands for 0 ms. "
-        "Then DEVICE: vdcm:dsa0; then IOMMU: vtd; then it goes back."
+        "1 (vm-1, spid 101) was freed 0 ms ago. 1 of 4 tiers is done. "
+        "At CPU, kvm:vm-1 has had FREE in its hands for 0 ms. "
+        "Then come DEVICE (vdcm:dsa0) and IOMMU (vtd); then it goes back to the pool."
     ) == text(driver)
     driver.acknowledge(kvm, seq, "kvm:vm-1")
     driver.core.handle(0, Tick(10.001))
     driver.ask(Defer(vdcm, seq), "vdcm:dsa0")
     assert (
-        "1 (vm-1, was 101) was freed 71 ms ago. 2 of 4 tiers are done. "
-        "DEVICE: vdcm:dsa0 deferred FREE 70 ms ago. Then IOMMU: vtd; then it goes back."
+        "1 (vm-1, spid 101) was freed 71 ms ago. 2 of 4 tiers are done. "
+        "At DEVICE, vdcm:dsa0 deferred FREE 70 ms ago. "
+        "Then comes IOMMU (vtd); then it goes back to the pool."
     ) == text(driver, now=10.071)
     driver.acknowledge(vdcm, seq, "vdcm:dsa0")
     assert (
-        "1 (vm-1, was 101) was freed 5 s ago. 3 of 4 tiers are done. "
-        "IOMMU: vtd has had FREE in its hands for 5 s. Then it goes back."
+        "1 (vm-1, spid 101) was freed 5 s ago. 3 of 4 tiers are done. At IOMMU, "
+        "vtd has had FREE in its hands for 5 s. When that is done, it goes back to the pool."
     ) == text(driver, now=15.5)
 
 
@@ -65,7 +66,7 @@ def test_references_and_waiting_requests(driver: Driver) -> None:
     driver.free(1)
     assert (
         "1 (set 0) was freed 0 ms ago. vdcm has 1 reference and crashed. vtd has 2 references. "
-        "It stays until vdcm is back and done with it, or evicted; then it goes back."
+        "It stays until vdcm is back and done with it, or evicted; then it goes back to the pool."
     ) == text(driver)
     driver.ask(Free(1, wait=True))
     assert "vtd has 2 references. 1 request waits for it. It stays until" in text(driver)
@@ -79,12 +80,13 @@ def test_several_events(driver: Driver) -> None:
     driver.subscribe("kvm", priority=CPU, kinds=BINDING)
     driver.subscribe("vtd", priority=IOMMU, kinds=BINDING)
     driver.bound()
-    first = "2 of 4 tiers are done. CPU: kvm has had BIND in its hands for 0 ms. Then IOMMU: vtd."
-    assert f"1 (vm-1, is 100) is in use: it was not freed. {first}" == text(driver)
+    at = "At CPU, kvm has had BIND in its hands for 0 ms. Then comes IOMMU (vtd)."
+    first = f"2 of 4 tiers are done. {at}"
+    assert f"1 (vm-1, spid 100) is in use: it was not freed. {first}" == text(driver)
     driver.free(1)
     assert (
-        f"1 (vm-1, was 100) was freed 0 ms ago. BIND: {first} FREE: it comes after that. "
-        "Then CPU: kvm; then IOMMU: vtd; then it goes back."
+        f"1 (vm-1, spid 100) was freed 0 ms ago. 2 of 4 tiers are done with BIND. {at} "
+        "FREE comes after that. Then come CPU (kvm) and IOMMU (vtd); then it goes back to the pool."
     ) == text(driver)
 
 
@@ -97,13 +99,15 @@ def test_grants_of_bindings_that_are_over(driver: Driver) -> None:
     driver.free(1)
     assert (
         "1 (vm-1) was freed 0 ms ago. 3 of 4 tiers are done. "
-        "LAST: kvm has had FREE in its queue for 0 ms. "
-        "kvm has had the end of its grant in its queue for 0 ms. Then it goes back."
+        "At LAST, kvm has had FREE in its queue for 0 ms. "
+        "kvm has had the end of its grant in its queue for 0 ms. "
+        "When that is done, it goes back to the pool."
     ) == text(driver)
     driver.acknowledge(kvm, driver.last(kvm).seq, "kvm")
     assert (
         "1 (vm-1) was freed 0 ms ago. "
-        "kvm has had the end of its grant in its queue for 0 ms. Then it goes back."
+        "kvm has had the end of its grant in its queue for 0 ms. "
+        "When that is done, it goes back to the pool."
     ) == text(driver)
 
 
@@ -118,11 +122,12 @@ def test_who_lags_or_crashed(driver: Driver, crashes: bool) -> None:
         driver.crash("vtd")
     driver.free(3)
     said = "vtd crashed and has owed FREE" if crashes else "vtd lags and has not been given FREE"
-    then = "It stays until vtd is back and done with it, or evicted; then" if crashes else "Then"
-    assert f"LAST: {said} for 2 s. {then} it goes back." in text(driver, 3, now=2.0)
+    stays = "It stays until vtd is back and done with it, or evicted; then"
+    then = stays if crashes else "When that is done,"
+    assert f"At LAST, {said} for 2 s. {then} it goes back to the pool." in text(driver, 3, now=2.0)
     if not crashes:
         driver.acknowledge(vtd, driver.messages(vtd)[0].seq, "vtd")
-        assert "LAST: vtd has had a Resync for FREE in its hands for 2 s." in text(driver, 3)
+        assert "At LAST, vtd has had a Resync for FREE in its hands for 2 s." in text(driver, 3)
 
 
 def test_many_subscribers(driver: Driver) -> None:
@@ -137,8 +142,8 @@ def test_many_subscribers(driver: Driver) -> None:
     driver.alloc()
     driver.free(1)
     assert text(driver).endswith(
-        "cpu-4 has had FREE in its hands for 0 ms and 2 more. Then IOMMU: last-7, last-8, last-9, "
-        "last-10, last-11 and 1,188 more; then it goes back."
+        "cpu-4 has had FREE in its hands for 0 ms and 2 more. Then comes IOMMU (last-7, last-8, "
+        "last-9, last-10, last-11 and 1,188 more); then it goes back to the pool."
     )
 
 

@@ -8,40 +8,54 @@ from ioasid.core import (
     Alloc,
     Allocated,
     AllocGroup,
+    AllocMany,
     AllocSet,
     AllocSystemSet,
     AttachData,
+    AttachSpid,
     CancelCapacity,
     CancelRange,
     CapacityExhausted,
     CapacityInUse,
     CapacityRecord,
+    ExportSet,
+    Find,
+    FindBySpid,
     FindSet,
     FindSid,
     FoundSid,
     FreeGroup,
+    FreeMany,
     FreeSet,
+    FreezeSet,
     Get,
     InstallCapacity,
     InvalidArgument,
+    IoasidRange,
     IoasidState,
     Listing,
     ListSet,
     LiveIoasid,
     LiveRange,
+    NotOfThisSet,
     NotReserved,
     QuotaBelowUse,
+    QuotaExceeded,
     Request,
     ReserveCapacity,
     ReserveRange,
     SetFreePending,
+    SetFrozen,
+    SetNotFrozen,
     SetRecord,
     SetState,
+    SpidInUse,
     SystemSetExists,
     TokenInUse,
     TokenType,
     UnknownIoasid,
     UnknownSet,
+    UnknownSpid,
     UnknownToken,
 )
 from tests.core.helpers import Driver, expect
@@ -198,3 +212,34 @@ def test_list_set(driver: Driver) -> None:
         (LiveRange(plain[0], plain[2], 0, "vm-1", 4, 1),),
     ) == driver.ask(ListSet(0))
     driver.refused(UnknownSet, ListSet(2), sid=2)
+
+
+@pytest.mark.parametrize("token", ["vm-1", None])
+def test_a_refusal_names_the_set(driver: Driver, token: str | None) -> None:
+    """What is refused because of a set says its number, and its token if it has one."""
+    other = driver.alloc(driver.set("vm-2", 1))
+    sid = driver.set(token, 2)
+    first, second = driver.alloc(sid), driver.alloc(sid)
+    driver.bind(first, 100)
+    driver.ask(Get(second))
+    others = (IoasidRange(other, other),)
+    refusals = [
+        driver.refused(QuotaExceeded, Alloc(sid)),
+        driver.refused(QuotaExceeded, AllocMany(sid, 1)),
+        driver.refused(QuotaBelowUse, AdjustSet(sid, 1)),
+        driver.refused(SpidInUse, AttachSpid(second, 100)),
+        driver.refused(UnknownSpid, FindBySpid(sid, 5)),
+        driver.refused(NotOfThisSet, Find(other, sid)),
+        driver.refused(NotOfThisSet, Get(other, sid)),
+        driver.refused(NotOfThisSet, FreeMany(sid, others)),
+        driver.refused(SetNotFrozen, ExportSet(sid)),
+    ]
+    driver.ask(FreezeSet(sid))
+    refusals.append(driver.refused(SetFrozen, Alloc(sid)))
+    driver.ask(FreeSet(sid))
+    refusals.append(driver.refused(SetFreePending, Alloc(sid)))
+    named = f"set {sid} ('vm-1')" if token else f"set {sid}"
+    for refusal in refusals:
+        assert named in refusal.message
+        assert bool(token) == ("vm-1" in refusal.message)
+        assert (token or "") == getattr(refusal, "token", None)

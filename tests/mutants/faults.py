@@ -285,7 +285,8 @@ FAULTS: Final = (
         "core._ioasid_handlers",
         (
             "        if owner.allocated >= owner.quota:\n"
-            "            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1)\n"
+            "            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1, "
+            "token=owner.token)\n"
             "        generation = tables.generation + 1\n"
             "        ioasid = tables.space.take(low, high, owner, generation)\n"
         ),
@@ -293,7 +294,8 @@ FAULTS: Final = (
             "        generation = tables.generation + 1\n"
             "        ioasid = tables.space.take(low, high, owner, generation)\n"
             "        if owner.allocated >= owner.quota:\n"
-            "            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1)\n"
+            "            raise QuotaExceeded(owner.sid, owner.quota, owner.allocated, 1, "
+            "token=owner.token)\n"
         ),
     ),
     Fault(
@@ -418,7 +420,7 @@ FAULTS: Final = (
         "core._ioasid_handlers",
         (
             "        if spid in owner.spids:\n"
-            "            raise SpidInUse(owner.sid, spid, owner.spids[spid])\n"
+            "            raise SpidInUse(owner.sid, spid, owner.spids[spid], token=owner.token)\n"
         ),
         "",
     ),
@@ -496,7 +498,7 @@ FAULTS: Final = (
         "foreign-set-let-in",
         "Permission: EACCES when the ID belongs to another set",
         "core._handlers",
-        ("            raise NotOfThisSet(ioasid, sid)\n        return"),
+        ("            raise NotOfThisSet(ioasid, sid, token=self._set(sid).token)\n        return"),
         ("            pass\n        return"),
     ),
     Fault(
@@ -517,7 +519,7 @@ FAULTS: Final = (
         "set-being-freed-allocates",
         "alloc: EBUSY when the set is being freed",
         "core._handlers",
-        "            raise SetFreePending(owner.sid)\n        if owner",
+        "            raise SetFreePending(owner.sid, token=owner.token)\n        if owner",
         "            return\n        if owner",
     ),
     Fault(

@@ -247,8 +247,12 @@ async def test_refused_before_a_word_was_said() -> None:
 async def test_bad_arguments() -> None:
     """They are refused by name, before or by the server."""
     async with a_service() as service:
-        with pytest.raises(InvalidArgument, match="name"):
-            async with a_client(service, ""):
+        for holder in ("", "x" * 256):
+            with pytest.raises(InvalidArgument, match="holder is"):
+                async with a_client(service, holder):
+                    raise AssertionError
+        with pytest.raises(InvalidArgument, match="token is"):
+            async with a_client(service, token=""):
                 raise AssertionError
         with pytest.raises(InvalidArgument, match="reconnect_within"):
             async with a_client(service, reconnect_within="soon"):
