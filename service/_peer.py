@@ -480,8 +480,9 @@ class Peer:
         if isinstance(answer, IoasidError):
             self._shared.account.refuse(answer)
         self.queue(asked)
-        for _ in range(asked.repeats):
-            self.queue(asked)
+        if asked.repeats:
+            for _ in range(asked.repeats):
+                self.queue(asked)
         if self._held:
             self._take_held()
 
