@@ -6,7 +6,7 @@ from attrs import define
 from msgspec.structs import replace
 
 from ioasid.actors._port import Outlet
-from ioasid.core import Detach, Event, Request, Resync, Subscribe, Unsubscribe
+from ioasid.core import Defer, Detach, Event, Request, Resync, Subscribe, Unsubscribe
 from ioasid.service._asking import Holder
 
 __all__: list[str] = []
@@ -72,7 +72,7 @@ class Audience:
 
     def outgoing(self, request: Request) -> Request:
         """Return a request as the server knows the numbers."""
-        if self._renumbered and isinstance(request, Unsubscribe | Detach):
+        if self._renumbered and isinstance(request, Unsubscribe | Detach | Defer):
             return replace(request, subscription=self._current(request.subscription))
         return request
 

@@ -5,6 +5,7 @@ from typing import Any
 from ioasid.core import (
     Acknowledge,
     AllocatorClosed,
+    Defer,
     Detach,
     Event,
     EventKind,
@@ -77,7 +78,7 @@ def test_numbers_after_a_broken_connection() -> None:
     (one, first), (two, second) = told(1), told(2)
     audience.add(one)
     audience.add(two)
-    requests: list[Any] = [Unsubscribe(1), Detach(2), Acknowledge(())]
+    requests: list[Any] = [Unsubscribe(1), Detach(2), Defer(2, 6), Acknowledge(())]
     assert requests == [audience.outgoing(each) for each in requests]
     audience.deliver((1,), event(1))
     audience.disconnect()
@@ -90,7 +91,7 @@ def test_numbers_after_a_broken_connection() -> None:
     audience.deliver((2,), event(4))
     assert [1, 3, 4] == [each.seq for each in first.messages]
     assert not audience.come_back(two, 7)
-    assert [Unsubscribe(2), Detach(7), Acknowledge(())] == [
+    assert [Unsubscribe(2), Detach(7), Defer(7, 6), Acknowledge(())] == [
         audience.outgoing(each) for each in requests
     ]
     assert ((2, 5), (7, 6), (3, 7)) == audience.acknowledged([(1, 5), (2, 6), (3, 7)])
