@@ -430,9 +430,15 @@ class Link:
     def _forget_sent(self) -> None:
         for asking in tuple(self._pending.values()):
             request = asking.request
-            if asking.sent and (request is None or not is_repeatable(request)):
+            if not asking.sent:
+                continue
+            if request is None:
+                # Nor does it know what that gave up; to ask for it again nobody would take it.
                 del self._pending[asking.id]
-                if request is not None and asking.reply is not None:
+                self._pending.pop(asking.of, None)
+            elif not is_repeatable(request):
+                del self._pending[asking.id]
+                if asking.reply is not None:
                     self._by_reply.pop(asking.reply, None)
                     _answer(asking.reply, OutcomeUnknown(type(request).__name__))
 

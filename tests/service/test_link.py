@@ -12,6 +12,7 @@ from anyio.lowlevel import checkpoint
 
 from ioasid.actors import Actor, Decision, Session
 from ioasid.actors._port import answered
+from ioasid.actors._queue import Queue
 from ioasid.core import (
     Alloc,
     AllocatorClosed,
@@ -25,10 +26,12 @@ from ioasid.core import (
     Resync,
     SessionEnded,
     SessionOpened,
+    Subscribe,
     WireFormat,
 )
 from ioasid.service import (
     Answered,
+    Ask,
     ConnectionFailed,
     Limits,
     OutcomeUnknown,
@@ -506,19 +509,47 @@ async def test_an_actor_that_is_evicted(cuts: bool) -> None:
                 await taker.ended.wait()
 
 
+class Nowhere:
+    """A transport that leads nowhere."""
+
+    def wake(self) -> None:
+        """Send nothing."""
+
+    close = abort = pause = resume = wake
+
+    def fileno(self) -> int:
+        """There is none."""
+        return -1
+
+
+async def test_giving_up_what_a_server_does_not_remember() -> None:
+    """What it was told of and forgot is not asked for again, for nobody would have it."""
+    link = Link(None, WireFormat.MSGPACK)
+    pack = ServerConnection().pack
+    welcome = pack(Welcome(1, "e", False, 8, 8, "operator"))
+    link.connected(Nowhere())
+    link.data_received(welcome)
+    opening = link.new_reply()
+    link.ask(None, OpenSession("vm"), opening)
+    link.data_received(pack(Answered(1, SessionOpened(7, False))))
+    port = RemotePort(link, 0).join(answered(await opening, SessionOpened))
+    request = Subscribe(hold=True)
+    port.give_up(request, port.attach(request, Queue(7, None)))
+    link.data_to_send()
+    link.disconnected()
+    link.restart()
+    link.connected(Nowhere())
+    link.data_received(welcome)
+    again = ServerConnection()
+    found = again.receive(link.data_to_send())
+    (reopening,) = [each for each in found if isinstance(each, Ask)]
+    link.data_received(pack(Answered(reopening.id or 0, SessionOpened(8, False))))
+    assert [] == again.receive(link.data_to_send())
+    link.close("over", None)
+
+
 async def test_who_is_evicted_before_it_has_a_port() -> None:
     """The end may come with the number; it is told when the port is made."""
-
-    class Nowhere:
-        def wake(self) -> None:
-            """Send nothing."""
-
-        close = abort = pause = resume = wake
-
-        def fileno(self) -> int:
-            """There is none."""
-            return -1
-
     link = Link(None, WireFormat.MSGPACK)
     link.connected(Nowhere())
     pack = ServerConnection().pack
