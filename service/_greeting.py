@@ -13,6 +13,8 @@ __all__: list[str] = []
 
 MAX_CLIENT: Final = 64
 """The longest name of a client."""
+FEW: Final = 8
+"""So many of the versions that a client offers are named in a refusal."""
 
 
 def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None]:
@@ -22,7 +24,8 @@ def greeted(permit: Permit, hello: Hello) -> tuple[Tenancy | None, Client | None
     without a token, or with one that the policy does not let it choose.
     """
     if VERSION not in hello.versions:
-        offered = ", ".join(map(str, hello.versions)) or "none"
+        few = ", ".join(map(str, hello.versions[:FEW])) or "none"
+        offered = f"{few} and more" if len(hello.versions) > FEW else few
         raise ProtocolViolated(f"the server speaks version {VERSION}, the client offers {offered}")
     if hello.client is not None and not 0 < len(hello.client) <= MAX_CLIENT:
         raise ProtocolViolated(f"a client's name has 1 to {MAX_CLIENT} characters")

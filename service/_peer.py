@@ -29,6 +29,7 @@ from ioasid.core import (
     Request,
     SessionEnded,
     SuspendSession,
+    UnknownToken,
     Withdraw,
     refusal_of,
     undo_of,
@@ -426,10 +427,19 @@ class Peer:
 
     def _look_up(self, frame: Ask, port: LocalPort, tenancy: Tenancy) -> None:
         # Holds everything until the tenant's set is known; then the frame is taken again.
-        def learn(answer: object) -> None:
-            tenancy.learn(answer)
+        def learn(found: object) -> None:
             self._looking_up = False
-            self._looked_up = frame
+            if self.ended:
+                return
+            if isinstance(found, IoasidError) and type(found) is not UnknownToken:
+                # That its session is over, and nothing about what it asks for.
+                self._held.popleft()
+                assert frame.id is not None, "it is answered"
+                self._shared.account.refuse(found)
+                self._answer(frame.id, found)
+            else:
+                tenancy.learn(found)
+                self._looked_up = frame
             self._take_held()
 
         port.post(tenancy.lookup, Then(learn))

@@ -36,6 +36,13 @@ def test_versions_are_named(versions: tuple[int, ...], said: str) -> None:
         greeted(a_permit(Role.OPERATOR), Hello(versions))
 
 
+def test_many_versions() -> None:
+    """Of however many that are not spoken here, a few are said."""
+    with pytest.raises(ProtocolViolated) as caught:
+        greeted(a_permit(Role.OPERATOR), Hello(tuple(range(2, 100_000))))
+    assert len(str(caught.value)) < 200
+
+
 def test_a_tenant_has_one_token() -> None:
     """The only one unless it chooses, and no other than its own."""
     one, many = (a_permit(Role.TENANT, tokens=each) for each in (("vm-1",), ("vm-*", "x")))

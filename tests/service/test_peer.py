@@ -24,7 +24,9 @@ from ioasid.core import (
     EventKind,
     Evict,
     Expel,
+    Find,
     FindBySpid,
+    FindSet,
     FindSid,
     FoundSid,
     Free,
@@ -560,6 +562,21 @@ async def test_who_is_evicted_is_told(takes: tuple[str, ...]) -> None:
         assert Answered(5, Done()) == await raw.receive()
         anew = (await raw.ask(Ask(OpenSession("vm"), 6))).session
         assert anew not in (first, second)
+
+
+@pytest.mark.parametrize("request_of_it", [Find(1), Free(1), Alloc(0), FindSet("vm-1")])
+async def test_a_tenant_that_is_evicted(request_of_it: Request) -> None:
+    """It is told that its session is over, also where its set had to be looked up first."""
+    async with a_service() as service, a_client(service) as host:
+        await host.alloc_set("vm-1", 8)
+        await host.alloc(0)
+        service.server.policy = everybody(Role.TENANT, holders=("vm",), tokens=("vm-1",))
+        async with a_raw_client(service.path) as raw:
+            session = await opened(raw)
+            await host.evict("vm")
+            for number in (2, 3):
+                answer = await raw.ask(Ask(request_of_it, number, session))
+                assert "SessionEnded" == error_of(answer)
 
 
 async def test_a_suspended_name_is_its_users(monkeypatch: pytest.MonkeyPatch) -> None:
