@@ -58,6 +58,8 @@ LOOKS: Final = frozenset(
 """Requests that need no holder who asks, for they only look."""
 READS: Final = LOOKS | {ExportSet, TakeSnapshot}
 """Requests that change nothing: they may be decided twice."""
+LARGE: Final = frozenset((ExportSet, ListSet, TakeSnapshot))
+"""Requests whose answers may be as large as a set, or all there is."""
 LETTING_GO: Final = frozenset((Free, FreeMany, FreeSet, Put))
 """Requests that may be insisted on: whoever leaves something behind has nothing else to say."""
 TAKING: Final = frozenset((FindBySpid, Get))

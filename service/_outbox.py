@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from ioasid.core import Deliver, IoasidError, refusal_of
 from ioasid.service._frames import Answered
-from ioasid.service._memory import Asked
+from ioasid.service._memory import LARGE, Asked
 from ioasid.service._outlet import Told
 from ioasid.service._transport import CHUNK
 
@@ -27,12 +27,14 @@ Item: TypeAlias = "Asked | Told | Struct"
 class Outbox:
     """What waits to be sent."""
 
-    __slots__ = ("_items", "answered")
+    __slots__ = ("_items", "answered", "large")
 
     def __init__(self) -> None:
         self._items: deque[Item] = deque()
         self.answered = 0
         """How many answers have left."""
+        self.large = 0
+        """How many of them may have been large."""
 
     def __len__(self) -> int:
         """How much waits."""
@@ -62,6 +64,7 @@ class Outbox:
             frame: Struct
             if type(item) is Asked:
                 self.answered += 1
+                self.large += type(item.request) in LARGE
                 answer = item.result()
                 refused = isinstance(answer, IoasidError)
                 frame = Answered(item.id, refusal_of(answer) if refused else answer)

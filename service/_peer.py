@@ -48,7 +48,7 @@ from ioasid.service._frames import (
 )
 from ioasid.service._gate import Gate
 from ioasid.service._greeting import greeted, welcome
-from ioasid.service._memory import LETTING_GO, TAKING, Asked, Memory, is_look, is_waiting
+from ioasid.service._memory import LARGE, LETTING_GO, TAKING, Asked, Memory, is_look, is_waiting
 from ioasid.service._outbox import Item, Outbox
 from ioasid.service._outlet import Outlet
 from ioasid.service._permits import Permit
@@ -56,7 +56,7 @@ from ioasid.service._shared import Shared
 from ioasid.service._tenancy import Tenancy
 from ioasid.service._then import Then
 from ioasid.service._transport import Transport
-from ioasid.service._window import Window
+from ioasid.service._window import MOST_LARGE, Window
 
 __all__: list[str] = []
 
@@ -137,8 +137,10 @@ class Peer:
         """Make bytes of what is queued, not too many at once."""
         outbox = self._outbox
         data = outbox.take(self._connection.pack)
-        self._window.in_flight -= outbox.answered
-        outbox.answered = 0
+        window = self._window
+        window.in_flight -= outbox.answered
+        window.large -= outbox.large
+        outbox.answered = outbox.large = 0
         if self._held and not self.ended:
             self._take_held()
         return data
@@ -249,7 +251,11 @@ class Peer:
     def _may_go_on(self, frame: Any) -> bool:
         if self._window.is_full() or self._looking_up:
             return False
-        if type(frame) is not Ask or not self._has.opening:
+        if type(frame) is not Ask:
+            return True
+        if self._window.large >= MOST_LARGE and type(frame.request) in LARGE:
+            return False
+        if not self._has.opening:
             return True
         # What is for the first session waits for it.
         return frame.session is not None or type(frame.request) is OpenSession
@@ -345,6 +351,7 @@ class Peer:
                 self._refuse_wait(memory)
             else:
                 self._window.in_flight += 1
+                self._window.large += kind in LARGE
         except IoasidError as error:
             self._shared.account.refuse(error)
             self._answer(number, error)
@@ -401,8 +408,10 @@ class Peer:
 
     def _ask_again(self, memory: Memory, asked: Asked) -> None:
         # It is decided once, and answered as often as it is asked.
+        window = self._window
+        window.large += type(asked.request) in LARGE
         if asked.done():
-            self._window.in_flight += 1
+            window.in_flight += 1
             self.queue(asked)
             return
         if asked.connection is not self:
@@ -411,7 +420,7 @@ class Peer:
             if asked.waits:
                 self._refuse_wait(memory)
             memory.repeat(asked)
-        self._window.in_flight += not asked.waits
+        window.in_flight += not asked.waits
 
     def _port(self, frame: Ask | GiveUp) -> LocalPort:
         if frame.session is None and type(frame) is Ask and type(frame.request) is OpenSession:
@@ -454,6 +463,9 @@ class Peer:
                 self._undo(frame, asked)
             else:
                 asked.port.give_up(asked.request, asked)
+                if isinstance(asked.request, CloseSession | SuspendSession):
+                    # Nobody is told, but it has left: nothing here would end it later.
+                    asked.port.leave(asked.request)
         self._answer(frame.id, DONE)
 
     def _undo(self, frame: GiveUp, asked: Asked) -> None:
@@ -503,8 +515,11 @@ class Peer:
 
     def cancelled(self, asked: Asked) -> None:
         """Count no more what was given up."""
+        count = 1 + asked.repeats
         if not asked.waits:
-            self._window.in_flight -= 1 + asked.repeats
+            self._window.in_flight -= count
+        if type(asked.request) in LARGE:
+            self._window.large -= count
         self._has.cancelled(asked)
 
     def supersede(self) -> None:

@@ -186,6 +186,10 @@ class Tenancy:
         match answer:
             case NotOfThisSet(ioasid=ioasid) | StaleIoasid(ioasid=ioasid):
                 return UnknownIoasid(ioasid)
+            case UnknownSet(sid=sid) if sid == self.sid:
+                # It may have another one since: the next request looks it up.
+                self.sid = None
+                return answer
             case IoasidFreePending(ioasid=ioasid) if answer.__cause__ is not None:
                 # It is in quarantine, and of another set.
                 return UnknownIoasid(ioasid)

@@ -12,6 +12,9 @@ __all__: list[str] = []
 FENCE: Final = FindSid(0)
 """A request that changes nothing; it is answered when all that was told before it is decided."""
 
+MOST_LARGE: Final = 4
+"""Requests of one connection with large answers that are under way at once."""
+
 PART: Final = 128
 """Messages that one request acknowledges: to decide all that a frame has room for at once would
 hold up everybody. Each counts for itself, so how they are divided makes no difference.
@@ -26,7 +29,7 @@ class Window:
     acknowledgements it is the messages that count, for one frame has room for a hundred thousand.
     """
 
-    __slots__ = ("_fences", "_most", "_open", "_ports", "_told", "in_flight")
+    __slots__ = ("_fences", "_most", "_open", "_ports", "_told", "in_flight", "large")
 
     def __init__(self, most: int, opened: Callable[[], object]) -> None:
         self._most: Final = most
@@ -34,6 +37,8 @@ class Window:
         """Is called when there is room again."""
         self.in_flight = 0
         """Requests that were taken and whose answers have not left; not those that wait."""
+        self.large = 0
+        """Those of them whose answers may be large."""
         self._told = 0
         self._ports: dict[LocalPort, None] = {}
         self._fences = 0

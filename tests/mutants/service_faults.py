@@ -198,8 +198,8 @@ SERVICE_FAULTS: Final = (
         "waits-block-what-they-wait-for",
         "Requests in flight: what waits is not among them",
         "service._peer",
-        "            else:\n                self._window.in_flight += 1\n        except",
-        "            self._window.in_flight += 1\n        except",
+        "            else:\n                self._window.in_flight += 1\n",
+        "            if True:\n                self._window.in_flight += 1\n",
     ),
     Fault(
         "waits-unbounded",

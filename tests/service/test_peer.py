@@ -10,6 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
+from ioasid.actors import Session
 from ioasid.core import (
     Acknowledge,
     Alloc,
@@ -31,6 +32,7 @@ from ioasid.core import (
     FoundSid,
     Free,
     Get,
+    ListSet,
     OpenSession,
     Refused,
     Released,
@@ -39,6 +41,7 @@ from ioasid.core import (
     SessionOpened,
     Subscribe,
     Subscribed,
+    SuspendSession,
     TakeStatistics,
     Unsubscribe,
     WireFormat,
@@ -562,6 +565,63 @@ async def test_who_is_evicted_is_told(takes: tuple[str, ...]) -> None:
         assert Answered(5, Done()) == await raw.receive()
         anew = (await raw.ask(Ask(OpenSession("vm"), 6))).session
         assert anew not in (first, second)
+
+
+async def test_large_answers_are_made_as_they_are_read() -> None:
+    """Few wait for a reader that is slow, however many it asked for; all of them come."""
+    async with a_service() as service, a_client(service) as host, a_raw_client(service.path) as raw:
+        await host.alloc_set("vm-1", 1000)
+        async with anyio.create_task_group() as tasks:
+            for each in range(1, 1001):
+                tasks.start_soon(bound, host, each)
+        session = await opened(raw)
+        numbers = set(range(2, 42))
+        await raw.send(*(Ask(ListSet(0), each, session) for each in numbers), Ask(Find(1), 42))
+        for _ in range(20):
+            await host.statistics()
+            assert service.server.statistics().queued <= 5
+        while numbers | {42}:
+            frame = await raw.receive()
+            if frame.id == 42:
+                break
+            numbers.remove(frame.id)
+            assert 1000 == len(list(frame.answer))
+        assert not numbers
+
+
+async def bound(host: Session, spid: int) -> None:
+    """Give the first set one more ID that is bound."""
+    await host.attach_spid(await host.alloc(0), spid)
+
+
+async def test_a_tenant_whose_set_was_made_anew() -> None:
+    """Who named no set is wrong about it once at most, however often it was made anew."""
+    async with a_service() as service, a_client(service) as host:
+        service.server.policy = everybody(Role.TENANT, holders=("vm",), tokens=("vm-1",))
+        async with a_raw_client(service.path) as raw:
+            session = await opened(raw)
+            for turn in range(3):
+                sid = (await host.alloc_set("vm-1", 8)).sid
+                ioasid = int(await host.alloc(sid))
+                frames = [Ask(Find(ioasid), 10 * turn + each, session) for each in (2, 3)]
+                first, second = [await raw.ask(each) for each in frames]
+                assert sid == getattr(first, "sid", sid)
+                assert (turn > 0) is isinstance(first, Refused)
+                assert (sid, ioasid) == (second.sid, second.ioasid)
+                await host.free_set(sid, wait=True)
+
+
+@pytest.mark.parametrize("last", [CloseSession(), SuspendSession()])
+async def test_giving_up_to_leave(last: Request) -> None:
+    """The session is over all the same: its name is free, also when the connection has ended."""
+    async with a_service() as service, a_client(service) as host:
+        for _ in range(2):
+            async with a_raw_client(service.path) as raw:
+                session = await opened(raw)
+                await raw.send(Ask(last, 2, session), GiveUp(3, 2))
+                assert Answered(3, Done()) == await raw.receive()
+                assert "SessionEnded" == error_of(await raw.ask(Ask(Alloc(0), 4, session)))
+                assert 1 == (await host.statistics()).sessions
 
 
 @pytest.mark.parametrize("request_of_it", [Find(1), Free(1), Alloc(0), FindSet("vm-1")])
