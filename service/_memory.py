@@ -13,7 +13,7 @@ forgotten when the holder comes back without the reference, so that the request 
 It is the memory of one process. After a restart nobody knows; a client tells by the epoch.
 """
 
-from collections import OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Callable, Container, Generator
 from typing import Any, Final, Protocol, TypeAlias, get_args
 
@@ -270,7 +270,7 @@ class Memories:
         self._remembered = remembered
         self.here: dict[Client, Memory] = {}
         """Those of clients with a connection."""
-        self._away: OrderedDict[Client, Memory] = OrderedDict()
+        self._away: dict[Client, Memory] = {}
         """Whoever left last is at the end."""
 
     def recall(self, client: Client | None, connection: Connected) -> tuple[Memory, bool]:
@@ -294,5 +294,9 @@ class Memories:
             return [memory]
         self._away[memory.client] = memory
         if len(self._away) > self._remembered:
-            return [self._away.popitem(last=False)[1]]
+            # Of who has most of them: whoever comes and goes costs nobody else a memory.
+            counts = Counter(each[:2] for each in self._away)
+            most = max(counts.values())
+            oldest = next(each for each in self._away if counts[each[:2]] == most)
+            return [self._away.pop(oldest)]
         return []

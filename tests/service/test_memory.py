@@ -146,6 +146,22 @@ def test_a_connection_ends() -> None:
     assert [3, 4, 7, 8] == [each for each in range(1, 9) if memory.find(each)]
 
 
+def test_a_client_that_comes_and_goes_under_many_names() -> None:
+    """It costs others nothing: of so many of a user or a tenant the oldest is forgotten."""
+    memories = Memories(5, 5, 4)
+
+    def leave(*client: Any) -> list[Any]:
+        memory, _ = memories.recall(client, Connection())
+        return [each.client for each in memories.leave(memory, comes_back=True)]
+
+    first = [leave(1, None, "me"), leave(2, "vm-1", "me"), leave(2, "vm-2", "a")]
+    assert [[], [], []] == first
+    found = [leave(2, "vm-2", name) for name in "bcdef"]
+    assert [[], *([(2, "vm-2", name)] for name in "abcd")] == found
+    for client in ((1, None, "me"), (2, "vm-1", "me")):
+        assert memories.recall(client, Connection())[1]
+
+
 def test_clients_that_are_away() -> None:
     """A few are remembered; who left for good, or can't come back, is forgotten at once."""
     memories = Memories(5, 5, 2)
