@@ -13,6 +13,7 @@ from typing import Final
 from attrs import define, field
 
 from ioasid.core import Allocator
+from ioasid.core._errors import shown
 
 __all__: list[str] = []
 
@@ -89,7 +90,7 @@ class Deadlines:
                 logger.warning(
                     "subscriber %s (subscription %d to %s) has not acknowledged message %d "
                     "for %.1f s; what it holds stays in quarantine until it does or is evicted",
-                    each.holder,
+                    _on_a_line(each.holder),
                     each.subscription,
                     each.scope,
                     each.oldest_seq,
@@ -102,3 +103,8 @@ class Deadlines:
             if not each.overdue and each.acknowledge_within is not None
         ]
         self.alarm = now + max(min(waits), LEAST_WAIT) if waits else inf
+
+
+def _on_a_line(name: str) -> str:
+    # Whoever chooses a name writes no line of a log with it.
+    return name if name.isprintable() else shown(name)

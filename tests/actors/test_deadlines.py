@@ -10,7 +10,16 @@ from msgspec.structs import replace
 
 from ioasid.actors import Decision, open_allocator
 from ioasid.actors._deadlines import Deadlines
-from ioasid.core import Alloc, Allocator, AllocSet, EventKind, Subscribe, Tick
+from ioasid.core import (
+    Alloc,
+    Allocator,
+    AllocSet,
+    EventKind,
+    OpenSession,
+    SessionOpened,
+    Subscribe,
+    Tick,
+)
 from tests.actors.conftest import Log
 
 pytestmark = pytest.mark.anyio
@@ -332,3 +341,19 @@ async def test_time_does_not_go_back() -> None:
     assert [] == [
         each for each in seen if isinstance(each.request, Tick) and each.request.now != each.time
     ]
+
+
+def test_a_name_that_is_a_line_of_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a name has in it, the log has one line of it."""
+    core = Allocator()
+    opened = core.handle(0, OpenSession("x\n<3>ERROR ioasid: all is lost"))
+    assert isinstance(opened, SessionOpened)
+    core.handle(opened.session, Subscribe(acknowledge_within=1.0))
+    core.handle(core.session, AllocSet("vm-1", 8))
+    core.handle(core.session, Alloc(0))
+    core.drain()
+    core.handle(0, Tick(5.0))
+    Deadlines(core).look(5.0)
+    (line,) = [each.getMessage() for each in caplog.records]
+    assert line.isprintable()
+    assert "subscriber 'x\\n<3>ERROR" in line
