@@ -26,8 +26,8 @@ from ioasid.core import (
     SessionOpened,
     Snapshot,
     SuspendAll,
-    _check,
 )
+from ioasid.core._check import name as check_name
 from ioasid.journal._reboot import OnReboot
 
 __all__ = ["open_allocator"]
@@ -75,7 +75,7 @@ async def open_allocator(
     `JournalInUse`, `JournalDamaged`, `JournalForeign`, `JournalUnusable` or `NotCommitted` for a
     journal.
     """
-    _check.name(holder, "holder")
+    check_name(holder, "holder")
     driven = _driven(
         holder, capacity, snapshot, order, mailbox_size, taps, commit, journal, on_reboot
     )

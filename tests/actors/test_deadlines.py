@@ -301,10 +301,7 @@ async def test_one_that_lagged_when_its_process_crashed(log: Log) -> None:
 @pytest.mark.parametrize("index", [0, 4])
 @pytest.mark.parametrize("shown", [-86400.0, 0.0, 86400.0])
 async def test_ages_go_on_on_the_clock_of_another_process(shown: float, index: int) -> None:
-    """What a snapshot has was offered as long before as there, whatever the clocks show.
-
-    Also one of a release that did not count what was carried out.
-    """
+    """What a snapshot has was offered as long before, whatever clocks show and releases counted."""
     core = Allocator(16)
     core.handle(0, Tick(shown - 5))
     core.handle(core.session, AllocSet("vm-1", 8))
