@@ -259,7 +259,7 @@ def hold(caller: Caller, number: int) -> None:
         try:
             ending.check()
         except SessionEnded:
-            say(f"ioasid: {session.name} was evicted, and holds {number} no more", err=True)
+            say(f"ioasid: {session.name} was evicted, and no longer holds {number}", err=True)
             sys.exit(REFUSED)
 
     caller.run(ask)

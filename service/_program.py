@@ -222,10 +222,11 @@ def bound(path: str, mode: int, group: str | None) -> socket.socket:
                 by += f" with the process ID {pid}" * (pid > 1)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # Nobody connects before it has its owner and mode.
+        # Nobody else connects before it has its owner and mode; it listens as soon as it is seen.
         before = os.umask(0o177)
         try:
             sock.bind(path)
+            sock.listen(BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno == errno.EADDRINUSE:
@@ -246,7 +247,6 @@ def bound(path: str, mode: int, group: str | None) -> socket.socket:
             except LookupError:
                 raise InvalidArgument("group", group, "a group that there is") from None
         Path(path).chmod(mode)
-        sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

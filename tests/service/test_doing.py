@@ -133,7 +133,7 @@ def test_holding_until_evicted(tmp_path: Path) -> None:
                 _, error = holding.communicate(timeout=PATIENCE)
             finally:
                 holding.kill()
-        said = "ioasid: me was evicted, and holds 1 no more\n"
+        said = "ioasid: me was evicted, and no longer holds 1\n"
         assert (1, said) == (holding.returncode, error)
 
 
