@@ -14,9 +14,9 @@ SCRIPTS := $(wildcard benchmarks demos docs/tutorial tests conftest.py)
 # The three lower bounds of pyproject.toml as name==version.
 LOWEST = $$(sed -n 's/^ *"\(anyio\|attrs\|msgspec\)>=\([0-9.]*\)",$$/\1==\2/p' pyproject.toml)
 
-# All the tests, on all the cores: who has none left takes half of what another one has still to do.
+# All the tests, on all the cores. A file is not divided: the examples of a page go on from each other.
 # ARGS=-n0 runs them one after the other, as `python -m pytest` does.
-ALL_TESTS := -m pytest -n logical --dist worksteal
+ALL_TESTS := -m pytest -n logical --dist loadfile
 
 # The server that `make fleet-test` starts, in a scratch directory.
 ETCD ?= etcd
