@@ -191,9 +191,14 @@ def _named_template(error: IoasidError) -> str:
     sid = getattr(error, "sid", None)
     context = click.get_current_context(silent=True)
     found: SetRecord | None = None if context is None else context.meta.get(NAMED)
-    name = named(found) if found is not None and found.sid == sid else f"#{sid}"
-    escaped = name.replace("{", "{{").replace("}", "}}")
-    return error.template.replace("set {sid}", f"set {escaped}")
+    whole = "set {sid}{token}"
+    token = getattr(error, "token", "") if whole in error.template else ""
+    if found is not None and found.sid == sid:
+        name = named(found)
+    else:
+        name = f"{token} (#{sid})" if token else f"#{sid}"
+    escaped = f"set {name.replace('{', '{{').replace('}', '}}')}"
+    return error.template.replace(whole, escaped).replace("set {sid}", escaped)
 
 
 def _without_types(text: str) -> str:
