@@ -1,6 +1,5 @@
 """Moves by coordinators that die, hosts that don't answer and a store that is gone."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import anyio
@@ -14,14 +13,10 @@ from ioasid.fleet import (
     Agent,
     Command,
     Coordinator,
-    Found,
     HostUnreachable,
-    Lease,
-    MemoryStore,
     MoveAborted,
     MoveUnderWay,
     Phase,
-    RecordTooLarge,
     StoreUnavailable,
     UnknownVm,
     UnreadableRecord,
@@ -29,7 +24,7 @@ from ioasid.fleet import (
     decode_record,
     encode_record,
 )
-from tests.fleet.worlds import VM, CoordinatorDied, Faults, One, open_world
+from tests.fleet.worlds import VM, CoordinatorDied, Faults, One, SmallStore, open_world
 
 pytestmark = pytest.mark.anyio
 LOST = (CoordinatorDied, HostUnreachable, StoreUnavailable)
@@ -218,24 +213,7 @@ async def test_a_host_that_does_not_answer_keeps_its_vm() -> None:
 async def test_a_vm_that_is_too_large_for_the_store_stays() -> None:
     """Its export does not fit, which aborts its move, and it goes on where it was."""
     async with open_world() as world:
-
-        class Small(MemoryStore):
-            """A store that takes no record with an export."""
-
-            async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
-                return await world.store.get(prefix)
-
-            async def txn(
-                self,
-                compare: Mapping[str, int],
-                write: Mapping[str, bytes | None],
-                lease: Lease | None = None,
-            ) -> int | None:
-                if any(each and decode_record(each).export for each in write.values()):
-                    raise RecordTooLarge("so much")
-                return await world.store.txn(compare, write, lease)
-
-        coordinator = Coordinator(Small(), world.agents.__getitem__)
+        coordinator = Coordinator(SmallStore(world), world.agents.__getitem__)
         with pytest.raises(MoveAborted, match="does not take so much at once: so much; let it"):
             await coordinator.move(VM, "b")
         assert "a" == await world.check()

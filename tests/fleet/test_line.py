@@ -1,9 +1,6 @@
 """The line from a coordinator to an agent, through the store."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any
 
 import anyio
 import pytest
@@ -12,16 +9,11 @@ from msgspec import msgpack
 from ioasid.core import SetState
 from ioasid.fleet import (
     Act,
-    Changed,
     Command,
     Coordinator,
-    Found,
     HostRecord,
     HostUnreachable,
-    Lease,
-    MemoryStore,
     MoveAborted,
-    RecordTooLarge,
     StaleCommand,
     StoreLine,
     UnknownVm,
@@ -29,7 +21,7 @@ from ioasid.fleet import (
     serving_agent,
     vm_key,
 )
-from tests.fleet.worlds import DEVICE, VM, World, open_world
+from tests.fleet.worlds import DEVICE, VM, SmallStore, World, open_world
 
 pytestmark = pytest.mark.anyio
 
@@ -145,30 +137,8 @@ async def test_an_answer_that_is_too_large_is_a_refusal() -> None:
     """Whoever asked is told, and the host goes on serving."""
     async with open_world() as world, anyio.create_task_group() as tasks:
 
-        class Small(MemoryStore):
-            """A store that takes no export."""
-
-            async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
-                return await world.store.get(prefix)
-
-            async def txn(
-                self,
-                compare: Mapping[str, int],
-                write: Mapping[str, bytes | None],
-                lease: Lease | None = None,
-            ) -> int | None:
-                if any(each and b"VmExport" in each for each in write.values()):
-                    raise RecordTooLarge("so much")
-                return await world.store.txn(compare, write, lease)
-
-            def watch(self, *at: Any) -> AbstractAsyncContextManager[AsyncIterator[Changed]]:
-                return world.store.watch(*at)
-
-            async def lease(self, seconds: int) -> Lease:
-                return await world.store.lease(seconds)
-
         async def serve() -> None:
-            small = serving_agent(Small(), "a", world.agents["a"])
+            small = serving_agent(SmallStore(world), "a", world.agents["a"])
             async with announce(world.store, "a"), small:
                 await anyio.sleep_forever()
 

@@ -30,6 +30,7 @@ from ioasid.fleet import (
     HostUnreachable,
     Lease,
     MemoryStore,
+    RecordTooLarge,
     Store,
     StoreUnavailable,
     decode_record,
@@ -139,6 +140,32 @@ class FaultyStore:
         if self.faults.happens(f"coordinator answered {phase}"):
             raise CoordinatorDied
         return answer
+
+    def watch(self, prefix: str, start: int) -> AbstractAsyncContextManager[AsyncIterator[Changed]]:
+        return self.world.store.watch(prefix, start)
+
+    async def lease(self, seconds: int) -> Lease:
+        return await self.world.store.lease(seconds)
+
+
+@define(eq=False)
+class SmallStore:
+    """A store that takes no record, or answer, with an export: it does not fit."""
+
+    world: "World"
+
+    async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+        return await self.world.store.get(prefix)
+
+    async def txn(
+        self,
+        compare: Mapping[str, int],
+        write: Mapping[str, bytes | None],
+        lease: Lease | None = None,
+    ) -> int | None:
+        if any(each and b"VmExport" in each for each in write.values()):
+            raise RecordTooLarge("so much")
+        return await self.world.store.txn(compare, write, lease)
 
     def watch(self, prefix: str, start: int) -> AbstractAsyncContextManager[AsyncIterator[Changed]]:
         return self.world.store.watch(prefix, start)
