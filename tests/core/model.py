@@ -119,7 +119,7 @@ class Model(Events):
                 refuse(quota < 1, wrong("quota"))
                 more = quota - self.usable_set(sid).quota
                 used = len(self.ids(sid))
-                refuse(quota < used, core.QuotaBelowUse(sid, quota, used))
+                refuse(quota < used, core.QuotaBelowUse(sid, quota, used, token=self.token(sid)))
                 self.take(self.sets[sid].group, max(more, 0))
                 self.sets[sid].quota = quota
                 return self.set_record(sid)
@@ -159,7 +159,8 @@ class Model(Events):
                 state = self.set_record(sid).state
                 frozen = state is core.SetState.FROZEN
                 running = sum(map(self.runs, self.ids(sid))) if frozen else 0
-                refuse(not frozen or running > 0, core.SetNotFrozen(sid, state, running))
+                thawed = core.SetNotFrozen(sid, state, running, token=self.token(sid))
+                refuse(not frozen or running > 0, thawed)
                 return self.export(sid)
             case core.ImportSet(export, group, low, high):
                 ids = self.exported(export)
@@ -275,7 +276,8 @@ class Model(Events):
                     raise core.AlreadyBound(ioasid, life.spid)
                 for other in self.ids(life.sid):
                     taken = self.lives[other].spid == spid
-                    refuse(taken, core.SpidInUse(life.sid, spid, other))
+                    in_use = core.SpidInUse(life.sid, spid, other, token=self.token(life.sid))
+                    refuse(taken, in_use)
                 self.refuse_too_many(ioasid)
                 life.spid, life.binding = spid, self.seq + 1
                 self.stage(ioasid, EventKind.BIND)
@@ -298,7 +300,7 @@ class Model(Events):
                             self.refuse_moving(sid)
                             life.references[name] += 1
                         return core.Allocated(ioasid, self.lives[ioasid].generation)
-                raise core.UnknownSpid(sid, spid)
+                raise core.UnknownSpid(sid, spid, token=self.token(sid))
             case core.Notify(ioasid, kind, sid, generation):
                 refuse(kind is EventKind.RECLAIM, wrong("kind"))
                 self.active(ioasid, sid, generation)
@@ -417,8 +419,13 @@ class Model(Events):
         refuse(sid not in self.sets, core.UnknownSet(sid))
         return self.sets[sid]
 
+    def token(self, sid: int) -> str:
+        """What an error about a set names it by, nothing if that is its number alone."""
+        return self.sets[sid].token or "" if sid in self.sets else ""
+
     def usable_set(self, sid: int) -> Set:
-        refuse(self.set(sid).destroyed, core.SetFreePending(sid))
+        destroyed = self.set(sid).destroyed
+        refuse(destroyed, core.SetFreePending(sid, token=self.token(sid)))
         self.refuse_moving(sid)
         return self.sets[sid]
 
@@ -426,13 +433,14 @@ class Model(Events):
         """Change nothing in a set that is frozen or incoming."""
         state = self.sets[sid].moving
         if state is not None and not self.sets[sid].destroyed:
-            raise core.SetFrozen(sid, state)
+            raise core.SetFrozen(sid, state, token=self.token(sid))
 
     def refuse_immovable(self, sid: int, wrong_way: core.SetState) -> None:
         refuse(self.set(sid).system, wrong("sid"))
-        refuse(self.sets[sid].destroyed, core.SetFreePending(sid))
+        destroyed = self.sets[sid].destroyed
+        refuse(destroyed, core.SetFreePending(sid, token=self.token(sid)))
         if self.sets[sid].moving is wrong_way:
-            raise core.SetFrozen(sid, wrong_way)
+            raise core.SetFrozen(sid, wrong_way, token=self.token(sid))
 
     def is_bound(self, ioasid: int) -> bool:
         return self.lives[ioasid].bound is not None and not self.lives[ioasid].freed
@@ -514,7 +522,8 @@ class Model(Events):
         last = self.capacity - 1 if high is None else high
         self.refuse_wrong_range(low, last)
         quota, used = self.usable_set(sid).quota, len(self.ids(sid))
-        refuse(used + count > quota, core.QuotaExceeded(sid, quota, used, count))
+        exceeded = core.QuotaExceeded(sid, quota, used, count, token=self.token(sid))
+        refuse(used + count > quota, exceeded)
         taken = self.turn(count, low, last)
         self.generation += 1
         self.lives.update((ioasid, Life(sid, self.generation, data)) for ioasid in taken)
@@ -541,7 +550,7 @@ class Model(Events):
             refuse(generation != life.generation, stale)
         if sid is not None:
             self.set(sid)
-            refuse(sid != life.sid, core.NotOfThisSet(ioasid, sid))
+            refuse(sid != life.sid, core.NotOfThisSet(ioasid, sid, token=self.token(sid)))
         return life
 
     def has(self, sid: int, ioasid: int, generation: int | None) -> bool:

@@ -287,8 +287,8 @@ def test_a_long_recovery_is_told_of(
     monkeypatch.setattr("ioasid.journal._journal.PATIENCE", -1.0)
     with opened(path):
         pass
-    assert 9 == sum("and going on" in each for each in caplog.messages)
-    assert any("goes on from index 10; 9 requests" in each for each in caplog.messages)
+    assert 9 == sum("so far" in each for each in caplog.messages)
+    assert any("goes on from index 10; replayed 9 requests" in each for each in caplog.messages)
 
 
 def test_jobs_are_done_in_order_and_errors_told(path: Path) -> None:
