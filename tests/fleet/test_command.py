@@ -253,7 +253,7 @@ NAMES = {
     "finish no-vm": (3, "there is no VM 'no-vm' in the fleet"),
     "abort no-vm": (3, "there is no VM 'no-vm' in the fleet"),
     "move no-vm n": (3, "there is no VM 'no-vm' in the fleet"),
-    "move vm-n nowhere": (3, "there is no host 'nowhere' in the fleet; those that are alive: n"),
+    "move vm-n nowhere": (3, "there is no host 'nowhere' in the fleet; those that are alive: "),
     "move vm-n gone": (5, "the agent of 'gone' does not answer"),
     "limits no-tenant": (3, "there is no tenant 'no-tenant' in the fleet"),
     "where ": (2, "Invalid value for 'VM': it is empty"),
