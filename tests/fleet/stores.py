@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 from attrs import define
 
-from ioasid.fleet import Store, StoreUnavailable
+from ioasid.fleet import EtcdStore, Store, StoreUnavailable, open_etcd
 from tests.service.programs import PATIENCE
 
 ETCD = shutil.which(os.environ.get("IOASID_ETCD", "etcd"))
@@ -86,6 +86,19 @@ def etcd(*options: str) -> Iterator[Etcd]:
             yield server
         finally:
             server.kill()
+
+
+def server() -> Iterator[Etcd]:
+    """An etcd for a module: what a fixture does."""
+    with etcd() as running:
+        yield running
+
+
+async def store(server: Etcd) -> AsyncIterator[EtcdStore]:
+    """The store in it, when it answers: what a fixture does."""
+    async with open_etcd(port=server.port) as opened:
+        await answers(opened)
+        yield opened
 
 
 async def answers(store: Store) -> None:

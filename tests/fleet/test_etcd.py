@@ -1,7 +1,6 @@
 """The store in etcd: as the one in memory, and over a server that is killed."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
 from random import Random
 from typing import Any
 
@@ -20,7 +19,7 @@ from ioasid.fleet import (
     open_store,
 )
 from tests.fleet import stores
-from tests.fleet.stores import ETCD, Etcd, answers, etcd
+from tests.fleet.stores import ETCD, Etcd, answers
 from tests.fleet.worlds import VM, open_world
 from tests.service.programs import PATIENCE
 
@@ -37,21 +36,8 @@ def anyio_backend() -> str:
 
 
 one_loop = pytest.fixture(scope="module", autouse=True)(stores.one_loop)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Etcd]:
-    """A server for the module."""
-    with etcd() as running:
-        yield running
-
-
-@pytest.fixture
-async def store(server: Etcd) -> AsyncIterator[EtcdStore]:
-    """The store, when its server answers."""
-    async with open_etcd(port=server.port) as opened:
-        await answers(opened)
-        yield opened
+server = pytest.fixture(scope="module")(stores.server)
+store = pytest.fixture(stores.store)
 
 
 @needs_etcd

@@ -39,21 +39,8 @@ def anyio_backend() -> str:
 
 
 one_loop = pytest.fixture(scope="module", autouse=True)(stores.one_loop)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[stores.Etcd]:
-    """An etcd that stays as it is."""
-    with etcd() as running:
-        yield running
-
-
-@pytest.fixture
-async def store(server: stores.Etcd) -> AsyncIterator[EtcdStore]:
-    """That one, when it answers."""
-    async with open_etcd(port=server.port) as opened:
-        await answers(opened)
-        yield opened
+server = pytest.fixture(scope="module")(stores.server)
+store = pytest.fixture(stores.store)
 
 
 @asynccontextmanager

@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -15,6 +17,24 @@ from ioasid.service import connect_allocator
 from tests.service.programs import ENVIRONMENT, PATIENCE, a_program
 
 
+@contextmanager
+def hold(folder: Path, *options: str, holds: str) -> Iterator[subprocess.Popen[str]]:
+    """Hold an ID in a process of its own that says what it `holds`, and is killed in the end."""
+    command = [sys.executable, "-m", "ioasid", "-s", str(folder / "s"), *options]
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as holding:
+        try:
+            assert holding.stdout is not None
+            assert holds == holding.stdout.readline()
+            yield holding
+        finally:
+            holding.kill()
+
+
+HOLDS = "me holds 1; Ctrl-C lets go\n"
+
+
 @pytest.mark.slow
 def test_holding(tmp_path: Path) -> None:
     """Who is told to let go does so; who is killed is suspended, and named by why until evicted."""
@@ -22,23 +42,9 @@ def test_holding(tmp_path: Path) -> None:
         program.call("alloc-set", "vm-1", "8")
         program.call("alloc", "vm-1")
         for end in (signal.SIGINT, signal.SIGKILL):
-            holding = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s")),
-                    *("--holder", "me", "hold", "1"),
-                ],
-                env=ENVIRONMENT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            try:
-                assert holding.stdout is not None
-                assert "me holds 1; Ctrl-C lets go\n" == holding.stdout.readline()
+            with hold(tmp_path, "--holder", "me", "hold", "1", holds=HOLDS) as holding:
                 holding.send_signal(end)
                 holding.communicate(timeout=PATIENCE)
-            finally:
-                holding.kill()
-                holding.communicate()
             assert (0 if end == signal.SIGINT else -end) == holding.returncode
             suspended = 0 if end == signal.SIGINT else 1
             expected = {"suspended": suspended, "sessions": 0}.items()
@@ -67,27 +73,19 @@ def test_holding(tmp_path: Path) -> None:
 
 def test_who_was_killed_comes_back_and_lets_go(tmp_path: Path) -> None:
     """To hold the ID again by the same name is to hold what is held, freed meanwhile or not."""
-    command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "--holder", "me"]
 
-    def hold(end: signal.Signals) -> int:
-        with subprocess.Popen(
-            [*command, "hold", "1"], env=ENVIRONMENT, stdout=subprocess.PIPE, text=True
-        ) as holding:
-            try:
-                assert holding.stdout is not None
-                assert "me holds 1; Ctrl-C lets go\n" == holding.stdout.readline()
-                holding.send_signal(end)
-                return holding.wait(PATIENCE)
-            finally:
-                holding.kill()
+    def hold_until(end: signal.Signals) -> int:
+        with hold(tmp_path, "--holder", "me", "hold", "1", holds=HOLDS) as holding:
+            holding.send_signal(end)
+            return holding.wait(PATIENCE)
 
     with a_program(tmp_path) as program:
         program.call("alloc-set", "vm-1", "8")
         program.call("alloc", "vm-1")
-        assert -signal.SIGKILL == hold(signal.SIGKILL)
+        assert -signal.SIGKILL == hold_until(signal.SIGKILL)
         program.until(lambda figures: figures["suspended"] == 1)
         assert "in quarantine" in program.call("free", "1")[1]
-        assert 0 == hold(signal.SIGINT)
+        assert 0 == hold_until(signal.SIGINT)
         program.until(lambda figures: figures["free_pending"] == 0)
         assert (3, 0) == (program.call("why", "1")[0], program.call("alloc", "vm-1")[0])
 
@@ -118,21 +116,10 @@ def test_holding_until_evicted(tmp_path: Path) -> None:
     with a_program(tmp_path) as program:
         program.call("alloc-set", "vm-1", "8")
         program.call("alloc", "vm-1")
-        command = [sys.executable, "-m", "ioasid", "-s", str(tmp_path / "s"), "--holder", "me"]
-        with subprocess.Popen(
-            [*command, "hold", "1", "-o", "json"],
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as holding:
-            try:
-                assert holding.stdout is not None
-                assert {"holder": "me", "ioasid": 1} == json.loads(holding.stdout.readline())
-                assert 0 == program.call("evict", "me", "--yes")[0]
-                _, error = holding.communicate(timeout=PATIENCE)
-            finally:
-                holding.kill()
+        options = ("--holder", "me", "hold", "1", "-o", "json")
+        with hold(tmp_path, *options, holds='{"holder":"me","ioasid":1}\n') as holding:
+            assert 0 == program.call("evict", "me", "--yes")[0]
+            _, error = holding.communicate(timeout=PATIENCE)
         said = "ioasid: me was evicted, and no longer holds 1\n"
         assert (1, said) == (holding.returncode, error)
 
