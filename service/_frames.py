@@ -79,11 +79,10 @@ class Ask(Frame, frozen=True, omit_defaults=True):
 
     IDs are the client's: numbers in 1..2^64-1, each used once, also over connections that one
     `client` makes; what is sent again under its ID is decided once, and answered each time. Without
-    one nobody waits, and it is not sent again: for `Acknowledge` and
-    `Defer`. `session` is the number in a `SessionOpened`; without it, it is the first session that
-    this connection opened and, for an `OpenSession`, nobody's. One that `insists` on letting go is
-    not refused while a journal can't be written, but decided when it can be: a `Free`, `FreeMany`,
-    `FreeSet` or `Put`.
+    one nobody waits, and it is not sent again: for `Acknowledge` and `Defer`. `session` is the
+    number in a `SessionOpened`; without it, it is the first session that this connection opened
+    and, for an `OpenSession`, nobody's. One that `insists` on letting go is not refused while a
+    journal can't be written, but decided when it can be: a `Free`, `FreeMany`, `FreeSet` or `Put`.
     """
 
     request: Request
