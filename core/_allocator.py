@@ -171,7 +171,7 @@ class Allocator:
         self._set_up(tables)
         self.session: int = DRIVER
         if holder is not None:
-            opened = self.handle(DRIVER, OpenSession(holder))
+            opened = self.handle(DRIVER, OpenSession(_check.name(holder, "holder")))
             assert isinstance(opened, SessionOpened), opened
             self.session = opened.session
 

@@ -450,7 +450,7 @@ def test_sessions_are_checked(driver: Driver, session: Any) -> None:
 @pytest.mark.parametrize("name", [each for each in NO_NAME if each is not None])
 def test_the_first_holder_is_checked(name: Any) -> None:
     """The name of the first holder is a name like any other."""
-    with pytest.raises(InvalidArgument, match="name"):
+    with pytest.raises(InvalidArgument, match="holder is"):
         Allocator(holder=name)
 
 
