@@ -118,7 +118,7 @@ def check_message(message: object) -> None:
             if found is not exact and not part.accepts(value):
                 raise InvalidArgument.of(name, value, part.words)
             if found is int and not FIRST <= value <= LAST:
-                raise InvalidArgument.of(name, value, "an int of 64 bits")
+                raise InvalidArgument.of(name, value, "a whole number of 64 bits")
     except InvalidArgument:
         raise
     except Exception as error:  # noqa: BLE001 - what it overrides may raise anything

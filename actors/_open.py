@@ -125,7 +125,7 @@ async def _driven(
 ) -> AsyncIterator[tuple[LocalPort, SessionOpened | None]]:
     # With the port comes the session of a new allocator, if it has one.
     if type(mailbox_size) is not int or mailbox_size < 1:
-        raise InvalidArgument.of("mailbox_size", mailbox_size, "an int of 1 or more")
+        raise InvalidArgument.of("mailbox_size", mailbox_size, "a whole number of 1 or more")
     if commit is not None and not callable(commit):
         raise InvalidArgument.of("commit", commit, "an async callable")
     given = Taps[Decision](taps)

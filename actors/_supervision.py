@@ -93,7 +93,7 @@ class Restarts:
 
     def __init__(self, most: int, wait: float) -> None:
         if type(most) is not int or most < 0:
-            raise InvalidArgument.of("max_restarts", most, "an int of 0 or more")
+            raise InvalidArgument.of("max_restarts", most, "a whole number of 0 or more")
         if type(wait) not in (int, float) or not 0 <= wait <= MOST_SECONDS:
             raise InvalidArgument.of("restart_wait", wait, "seconds, 0 to 10^9")
         self.most = most
@@ -117,12 +117,12 @@ class Restarts:
 def check_name(name: object) -> str:
     """Return the name of a device or VM, if it can be part of a holder's name."""
     if type(name) is not str or not 0 < len(name) <= 200:
-        raise InvalidArgument.of("name", name, "a str of 1 to 200 characters")
+        raise InvalidArgument.of("name", name, "text of 1 to 200 characters")
     return name
 
 
 def check_bits(pasid_bits: object) -> int:
     """Return the width of a device's PASIDs, if there can be one: 1 to 20 bits."""
     if type(pasid_bits) is not int or not 0 < pasid_bits <= 20:
-        raise InvalidArgument.of("pasid_bits", pasid_bits, "an int in 1..20")
+        raise InvalidArgument.of("pasid_bits", pasid_bits, "a whole number in 1..20")
     return pasid_bits

@@ -679,7 +679,7 @@ class Vtd(Actor):
 def check_process(process: object) -> int:
     """Return the number of a process, if it can be one: 0..2^32-1."""
     if type(process) is not int or not 0 <= process < 2**32:
-        raise InvalidArgument.of("process", process, "an int in 0..2^32-1")
+        raise InvalidArgument.of("process", process, "a whole number in 0..2^32-1")
     return process
 
 

@@ -32,14 +32,14 @@ def ioasid(value: Any, argument: str = "ioasid") -> int:
     """Check an IOASID or spid: an int in 0..2^32-2."""
     if type(value) is int and 0 <= value < INVALID_IOASID:
         return value
-    refuse(argument, value, "an int in 0..2^32-2 (2^32-1 is INVALID_IOASID)")
+    refuse(argument, value, "a whole number in 0..2^32-2 (2^32-1 is INVALID_IOASID)")
 
 
 def number(value: Any, argument: str) -> int:
     """Check a set, session or subscription number or a seq: an int in 0..2^64-1."""
     if type(value) is int and 0 <= value <= MAX_NUMBER:
         return value
-    refuse(argument, value, "an int in 0..2^64-1")
+    refuse(argument, value, "a whole number in 0..2^64-1")
 
 
 def optional_number(value: Any, argument: str) -> int | None:
@@ -51,7 +51,7 @@ def count(value: Any, argument: str) -> int:
     """Check a count or quota: an int in 1..2^32-1."""
     if type(value) is int and 0 < value <= MAX_COUNT:
         return value
-    refuse(argument, value, "an int in 1..2^32-1")
+    refuse(argument, value, "a whole number in 1..2^32-1")
 
 
 def optional_count(value: Any, argument: str) -> int | None:
@@ -70,7 +70,7 @@ def name(value: Any, argument: str) -> str:
     """Check a token or holder name: a str of 1 to 255 bytes as UTF-8."""
     if type(value) is str and value and _utf8_length(value) <= MAX_NAME:
         return value
-    refuse(argument, value, f"a str of 1 to {MAX_NAME} bytes as UTF-8")
+    refuse(argument, value, f"text of 1 to {MAX_NAME} bytes as UTF-8")
 
 
 def data(value: Any, argument: str = "data") -> Data:
@@ -79,9 +79,8 @@ def data(value: Any, argument: str = "data") -> Data:
         return value
     if type(value) is str and _utf8_length(value) <= MAX_DATA:
         return value
-    refuse(
-        argument, value, f"an int in -2^63..2^64-1 or a str of at most {MAX_DATA} bytes as UTF-8"
-    )
+    expected = f"a whole number in -2^63..2^64-1 or text of at most {MAX_DATA} bytes as UTF-8"
+    refuse(argument, value, expected)
 
 
 def kinds(value: Any) -> frozenset[EventKind]:
@@ -141,14 +140,14 @@ def queue_size(value: Any) -> int:
     """Check a queue's bound: an int in 1..2^20."""
     if type(value) is int and 0 < value <= MAX_QUEUE:
         return value
-    refuse("queue_size", value, "an int in 1..2^20")
+    refuse("queue_size", value, "a whole number in 1..2^20")
 
 
 def page_size(value: Any) -> int:
     """Check how much a page may hold: an int in 1..1,000."""
     if type(value) is int and 0 < value <= MAX_PAGE:
         return value
-    refuse("limit", value, f"an int in 1..{MAX_PAGE}")
+    refuse("limit", value, f"a whole number in 1..{MAX_PAGE}")
 
 
 def seconds(value: Any, argument: str) -> float | None:

@@ -99,6 +99,9 @@ __all__ = [
 _SHORT = Repr()
 _SHORT.maxlevel = 3
 _CONTAINERS = (dict, frozenset, list, set, tuple)
+_EVIDENT = (bool, bytes, int, str, type(None), *_CONTAINERS)
+"""The types that one sees from how a value is written, unlike that of 8.0."""
+UNSPEAKABLE = "a value without a repr"
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -108,7 +111,7 @@ def shown(value: object, most: int = 60) -> str:
         short = type(value) in _CONTAINERS
         text = str.__str__(_SHORT.repr(value) if short else repr(value))
     except Exception:  # noqa: BLE001 - a foreign repr may raise anything
-        return "a value without a repr"
+        return UNSPEAKABLE
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
@@ -172,7 +175,8 @@ class InvalidRequest(IoasidError):
 class InvalidArgument(InvalidRequest):
     """EINVAL: an argument is of the wrong type or outside its range.
 
-    `argument` names it, `found` shows what came (shortened), `expected` says what is accepted.
+    `argument` names it, `found` shows what came (shortened), `expected` says in plain words what is
+    accepted: people read it at a shell, too.
     """
 
     template = "{argument} is {found}; pass {expected}"
@@ -182,8 +186,11 @@ class InvalidArgument(InvalidRequest):
 
     @classmethod
     def of(cls, argument: str, value: object, expected: str) -> Self:
-        """Make the error for a value, whatever it is; `found` shows it and its type."""
-        return cls(argument, f"{shown(value)} ({type_name(type(value))})", expected)
+        """Make the error for a value, whatever it is; its type is shown where it can't be seen."""
+        found = shown(value)
+        if found == UNSPEAKABLE or not any(type(value) is each for each in _EVIDENT):
+            found += f" ({type_name(type(value))})"
+        return cls(argument, found, expected)
 
 
 @define

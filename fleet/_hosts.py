@@ -55,7 +55,7 @@ async def announce(
     as `Session.statistics`, are those of its allocator, which others see.
     """
     if type(seconds) is not int or seconds < 1:
-        raise InvalidArgument.of("seconds", seconds, "an int of 1 or more")
+        raise InvalidArgument.of("seconds", seconds, "a whole number of 1 or more")
     host_name(host)
 
     async def keep() -> None:

@@ -99,7 +99,8 @@ class Tenants:
         Raises `InvalidArgument` for a limit below what it has.
         """
         if limit is not None and (type(limit) is not int or not 0 < limit < 2**32):
-            raise InvalidArgument.of("limit", limit, "an int in 1..2^32-1, or None")
+            expected = "a whole number in 1..2^32-1, or none for no limit"
+            raise InvalidArgument.of("limit", limit, expected)
         while True:
             found, revision = await self._tenant(tenant)
             if limit is not None and limit < found.used:

@@ -89,7 +89,7 @@ class Recorder:
         Raises `InvalidArgument`.
         """
         if type(text) is not str or not 0 < len(text) <= LONGEST:
-            raise InvalidArgument.of("text", text, f"a str of 1 to {LONGEST} characters")
+            raise InvalidArgument.of("text", text, f"text of 1 to {LONGEST} characters")
         self._write(_encode(Noted(self._now(), text)))
 
     def _now(self) -> float:

@@ -57,7 +57,7 @@ def refused(request: Any, *, attached: bool) -> IoasidError | None:
         # JSON would make "never" of what is no number.
         within = request.acknowledge_within
         if not isfinite(within):
-            expected = "a number of seconds above 0, or None for never"
+            expected = "a number of seconds above 0, or none for never"
             return InvalidArgument.of("acknowledge_within", within, expected)
     if kind is FreeMany and not all(type(each) is IoasidRange for each in request.ranges):
         return InvalidArgument.of("ranges", request.ranges, "a tuple of IoasidRange")

@@ -7,7 +7,6 @@ written, 126 when what it needs is not installed, and 130 when Ctrl-C ended it b
 """
 
 import errno
-import re
 import shutil
 import signal
 import sys
@@ -167,8 +166,6 @@ def said(error: IoasidError) -> str:
     text = f"{error.code}: {_named_template(error).format_map(asdict(error))}"
     if isinstance(error, NotCommitted):
         return f"{text}; what only looks goes on, `ioasid watch` does not, for it subscribes"
-    if isinstance(error, InvalidArgument):
-        return _without_types(text)
     if isinstance(error, PermissionDenied) and context is not None:
         what, _, only = error.what.partition(", only ")
         name = what.partition(" ")[0]
@@ -199,14 +196,6 @@ def _named_template(error: IoasidError) -> str:
         name = f"{token} (#{sid})" if token else f"#{sid}"
     escaped = f"set {name.replace('{', '{{').replace('}', '}}')}"
     return error.template.replace(whole, escaped).replace("set {sid}", escaped)
-
-
-def _without_types(text: str) -> str:
-    # What was typed is text, whatever Python makes of it.
-    text = re.sub(r" \((int|float|str|NoneType)\);", ";", text)
-    text = re.sub(r"\ban int\b", "a number", text)
-    text = re.sub(r"\ba str\b", "text", text)
-    return re.sub(r",? or None\b[^;]*", "", text)
 
 
 def status_of(error: IoasidError | OSError) -> int:

@@ -208,7 +208,7 @@ def explore(
     """
     _check(scenario, backend)
     if type(chunk) is not int or chunk < 1:
-        raise InvalidArgument.of("chunk", chunk, "an int of 1 or more")
+        raise InvalidArgument.of("chunk", chunk, "a whole number of 1 or more")
     if executor is not None and not isinstance(executor, Executor):
         raise InvalidArgument.of("executor", executor, "a concurrent.futures.Executor")
     call = partial(_explore_part, scenario, backend, leaks, stuck_after)

@@ -14,7 +14,7 @@ TASKS_PER_VM = 2
 def _count(most: int) -> Any:
     def check(_: object, attribute: "Attribute[Any]", value: object) -> None:
         if type(value) is not int or not 1 <= value <= most:
-            raise InvalidArgument.of(attribute.name, value, f"an int of 1 to {most}")
+            raise InvalidArgument.of(attribute.name, value, f"a whole number of 1 to {most}")
 
     return check
 
@@ -26,7 +26,7 @@ def _rate(_: object, attribute: "Attribute[Any]", value: object) -> None:
 
 def _seed(_: object, attribute: "Attribute[Any]", value: object) -> None:
     if type(value) is not int:
-        raise InvalidArgument.of(attribute.name, value, "an int")
+        raise InvalidArgument.of(attribute.name, value, "a whole number")
 
 
 def _seconds(_: object, attribute: "Attribute[Any]", value: object) -> None:

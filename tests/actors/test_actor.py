@@ -685,7 +685,7 @@ async def test_what_is_no_message_is_refused_at_the_door() -> None:
                 await parrot.ask(bad)
         with pytest.raises(InvalidArgument) as caught:
             await parrot.ask(Say([1]))  # type: ignore[arg-type]
-        assert ("text", "[1] (list)", "str or None") == (
+        assert ("text", "[1]", "str or None") == (
             caught.value.argument,
             caught.value.found,
             caught.value.expected,

@@ -391,7 +391,8 @@ async def test_large_numbers(annotation: Any) -> None:
         for value in (2**64, -(2**63) - 1, 10**5000):
             with pytest.raises(InvalidArgument) as caught:
                 await sink.ask(message(value))
-            assert ("x", "an int of 64 bits") == (caught.value.argument, caught.value.expected)
+            expected = "a whole number of 64 bits"
+            assert ("x", expected) == (caught.value.argument, caught.value.expected)
 
 
 class Own(Message, frozen=True):
@@ -451,7 +452,7 @@ async def test_a_class_in_a_function() -> None:
     async with running() as sink:
         assert await sink.ask(Chain(Chain(), Local())) == Chain()
         sink.tell(Chain(local=5))  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgument, match=r"following is 5 .*; pass Chain or None"):
+        with pytest.raises(InvalidArgument, match=r"following is 5; pass Chain or None"):
             await sink.ask(Chain(5))  # type: ignore[arg-type]
 
 

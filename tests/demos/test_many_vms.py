@@ -117,7 +117,7 @@ def test_a_kernel_is_programmed(
     [
         (["--vms", "0"], "argument --vms: '0' is no count"),
         (["--devices", "-1"], "argument --devices: '-1' is no count"),
-        (["--vms", "200000"], "vms is 200000 (int); pass an int of 1 to 100000"),
+        (["--vms", "200000"], "vms is 200000; pass a whole number of 1 to 100000"),
         (["--ops", "many"], "argument --ops: 'many' is no count"),
         (["--crash-rate", "1.5"], "argument --crash-rate: '1.5' is no rate"),
         (["--crash-rate", "nan"], "argument --crash-rate: 'nan' is no rate"),

@@ -4,7 +4,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -29,6 +29,7 @@ from ioasid.core import (
     UnknownHolder,
     UnknownSet,
     WouldDeadlock,
+    _check,
 )
 from ioasid.service import ConnectionFailed, OutcomeUnknown, RefusedByServer
 from ioasid.service._command import ioasid
@@ -238,12 +239,22 @@ def shown(error: IoasidError, named: SetRecord | None = None, holder: str | None
         return said(error)
 
 
+def refusal(check: Callable[[], object]) -> InvalidArgument:
+    """What an argument is refused with."""
+    with pytest.raises(InvalidArgument) as caught:
+        check()
+    return caught.value
+
+
 REFUSALS = [
     AllocatorClosed("was shut down"),
     GroupExists("team-1"),
     HolderLive("me"),
-    InvalidArgument.of("quota", 0, "an int in 1..2^32-1, or None for all that there is"),
-    InvalidArgument.of("token", "", "a str of 1 to 255 bytes as UTF-8"),
+    refusal(lambda: _check.count(0, "quota")),
+    refusal(lambda: _check.data(2**64)),
+    refusal(lambda: _check.ioasid(-1)),
+    refusal(lambda: _check.name("", "token")),
+    refusal(lambda: _check.seconds(0, "deadline")),
     IoasidFreePending(17),
     OutcomeUnknown("Alloc"),
     QuotaBelowUse(3, 1, 2),
