@@ -18,7 +18,7 @@ from ioasid.service._completion import completion
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._gate import Member
 from ioasid.service._offline import draw, journal, probe
-from ioasid.service._saying import INTERRUPTED, OUTPUT_LOST, say
+from ioasid.service._saying import INTERRUPTED, OUTPUT_LOST, misuse_told, say
 from ioasid.service._serving import serve
 from ioasid.service._watching import watch
 
@@ -31,24 +31,33 @@ FULL: Final = {errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC}
 class Commands(Group):
     """The commands; one that is given an option of theirs says where that goes."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take what all of them are called with."""
+        with misuse_told():
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was named."""
+        try:
+            with misuse_told():
+                return self._invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+    def _invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
             ours = {name for each in self.params if each.expose_value for name in each.opts}
+            command = ctx.invoked_subcommand
             if error.option_name in ours:
-                more = f"; it goes before the command: ioasid {error.option_name} ..."
+                more = f"; it goes before the command: ioasid {error.option_name} ... {command}"
             elif re.fullmatch("-[0-9]", error.option_name):
                 more = "; no number is below 0 here, and a name like it goes after --"
             else:
                 raise
             said = error.message.removesuffix(".") + more
-            raise click.NoSuchOption(
-                error.option_name, said, error.possibilities, error.ctx
-            ) from None
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
+            raise click.NoSuchOption(error.option_name, said, ctx=error.ctx) from None
 
 
 @click.group(

@@ -212,6 +212,22 @@ def status_of(error: IoasidError | OSError) -> int:
     return STATUSES.get(code or 0, REFUSED)
 
 
+@contextmanager
+def misuse_told() -> Iterator[None]:
+    """Say how a command was called wrongly, as all that it says, and end it with that status."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise
+    except click.UsageError as error:
+        if error.ctx is not None:
+            click.echo(error.ctx.get_usage(), err=True)
+            click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+        text = error.format_message()
+        say(f"ioasid: {text[:1].lower()}{text[1:].removesuffix('.')}", err=True)
+        sys.exit(CALLED_WRONGLY)
+
+
 def fail(error: IoasidError | OSError) -> NoReturn:
     """Say what went wrong, and end with the status that says of which kind it is."""
     match error:

@@ -256,17 +256,17 @@ NAMES = {
     "move vm-n nowhere": (3, "there is no host 'nowhere' in the fleet; those that are alive: "),
     "move vm-n gone": (5, "the agent of 'gone' does not answer"),
     "limits no-tenant": (3, "there is no tenant 'no-tenant' in the fleet"),
-    "where ": (2, "Invalid value for 'VM': it is empty"),
-    "finish ": (2, "Invalid value for 'VM': it is empty"),
-    "abort ": (2, "Invalid value for 'VM': it is empty"),
-    "move  n": (2, "Invalid value for 'VM': it is empty"),
-    "move vm-n ": (2, "Invalid value for 'HOST': it is empty"),
+    "where ": (2, "invalid value for 'VM': it is empty"),
+    "finish ": (2, "invalid value for 'VM': it is empty"),
+    "abort ": (2, "invalid value for 'VM': it is empty"),
+    "move  n": (2, "invalid value for 'VM': it is empty"),
+    "move vm-n ": (2, "invalid value for 'HOST': it is empty"),
     "move vm-n a/b": (2, "host is 'a/b'; pass a name without a slash"),
-    "limits ": (2, "Invalid value for '[TENANT]': it is empty"),
-    "limits  5": (2, "Invalid value for '[TENANT]': it is empty"),
+    "limits ": (2, "invalid value for '[TENANT]': it is empty"),
+    "limits  5": (2, "invalid value for '[TENANT]': it is empty"),
     "limits no-tenant 0": (2, "0 is not in 1..4294967295"),
     "limits no-tenant x": (2, "'x' is no number, such as 17 or 0x11"),
-    "abort vm-n --reason ": (2, "Invalid value for '--reason': it is empty"),
+    "abort vm-n --reason ": (2, "invalid value for '--reason': it is empty"),
     "where \udcff": (2, "vm is '\\udcff'; pass text of 1 to 255 bytes as UTF-8"),
     "move vm-n \udcff": (2, "host is '\\udcff'"),
     "limits \udcff 5": (2, "tenant is '\\udcff'"),
@@ -301,7 +301,7 @@ def test_a_host_whose_name_is_none(tmp_path: Path, url: str) -> None:
         done = subprocess.run(
             [*command, "--fleet", url, "--host", name], capture_output=True, text=True, check=False
         )
-        words = "EINVAL: host is" if name else "Invalid value for '--host': it is empty"
+        words = "EINVAL: host is" if name else "invalid value for '--host': it is empty"
         assert (2, True) == (done.returncode, words in done.stderr), done.stderr
 
 

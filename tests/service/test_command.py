@@ -98,11 +98,34 @@ def test_an_option_behind_its_place(option: str) -> None:
     """Who puts what is for all commands behind one is told where it goes."""
     for command in (("alloc", "vm-1"), ("top",), ("free-set", "vm-1", "--yes")):
         status, _, error = call(*command, option, "me")
-        assert (2, True) == (
-            status,
-            f"No such option '{option}'; it goes before the command: ioasid {option} ..." in error,
-        )
+        place = f"it goes before the command: ioasid {option} ... {command[0]}\n"
+        assert (2, True) == (status, f"ioasid: no such option '{option}'; {place}" in error)
     assert "before" not in call("top", "-o", "json")[2]
+
+
+MISUSED = {
+    "nap": ("ioasid", "no such command 'nap'"),
+    "--nap": ("ioasid", "no such option '--nap'"),
+    "status --nap": ("ioasid status", "no such option '--nap'"),
+    "find": ("ioasid find", "missing argument 'ID'"),
+    "find x": ("ioasid find", "invalid value for 'ID': 'x' is no number, such as 17 or 0x11"),
+    "status x": ("ioasid status", "got unexpected extra argument (x)"),
+    "journal nap": ("ioasid journal", "no such command 'nap'"),
+}
+
+
+@pytest.mark.parametrize("words", MISUSED)
+def test_a_wrong_call(words: str) -> None:
+    """Its message begins as all others, after how the command is called and where its help is."""
+    command, reason = MISUSED[words]
+    status, out, error = call(*words.split())
+    usage, hint, empty, said = error.splitlines()
+    assert (2, "", "") == (status, out, empty)
+    assert (True, f"Try '{command} --help' for help.") == (
+        usage.startswith(f"Usage: {command} "),
+        hint,
+    )
+    assert f"ioasid: {reason}" == said
 
 
 def test_a_number_below_0() -> None:
@@ -118,7 +141,7 @@ def test_numbers() -> None:
     for given in ("1_7", " 17", "17.0", "x11", "4294967295"):
         assert 2 == call("--socket", "/nowhere/s", "free", given)[0]
     status, _, error = call("alloc-set", "vm-1", "0")
-    assert (2, True) == (status, "Invalid value for 'QUOTA': 0 is not in 1..4294967295" in error)
+    assert (2, True) == (status, "invalid value for 'QUOTA': 0 is not in 1..4294967295" in error)
 
 
 def test_every_option_is_explained() -> None:
