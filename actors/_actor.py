@@ -59,6 +59,7 @@ from ioasid.core import (
     UnknownHolder,
 )
 from ioasid.core._errors import shown
+from ioasid.core._plurals import counted
 
 __all__ = ["LATER", "Actor"]
 
@@ -386,12 +387,13 @@ class Actor:
             restarts = self._restarts
             # While a disk fails, giving up helps nobody: it goes on when the disk does.
             if restarts.spent() and not isinstance(error, NotCommitted):
-                self._gone("down", f"gave up after {restarts.in_a_row} restarts")
+                times = counted(restarts.in_a_row, "restart")
+                self._gone("down", f"gave up after {times}")
                 logger.error(
-                    "%s gave up after %d restarts; what it holds stays in quarantine until its "
+                    "%s gave up after %s; what it holds stays in quarantine until its "
                     "holder comes back or is evicted",
                     self.holder,
-                    restarts.in_a_row,
+                    times,
                     exc_info=error,
                 )
                 await self.on_give_up(allocator)

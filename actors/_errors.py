@@ -99,7 +99,7 @@ class PasidTooWide(IoasidError):
 
     errno = _errno.EOVERFLOW
     template = (
-        "IOASID {ioasid} does not fit into the {pasid_bits} PASID bits of {device!r}; "
+        "IOASID {ioasid} has more bits than a PASID of {device!r} ({pasid_bits}); "
         "allocate one for this device"
     )
     device: str

@@ -131,8 +131,8 @@ class Outage:
         lost = [each for each in self.kept if type(each.request) is not Continue]
         if lost:
             logger.error(
-                "the allocator ends without its journal: %d acknowledgements, dropped references "
-                "and ends of sessions are lost, so whoever they are of comes back as if it had "
-                "crashed",
+                "the allocator ends without its journal: acknowledgements, dropped references or "
+                "ends of sessions are lost, %d in all, so whoever they are of comes back as if it "
+                "had crashed",
                 len(lost),
             )

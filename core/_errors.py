@@ -223,7 +223,7 @@ class QuotaBelowUse(InvalidRequest):
     """EINVAL: `adjust_set` to a quota below what the set has allocated."""
 
     template = (
-        "quota {quota} for set {sid}{token} is below its {allocated} allocated IDs; "
+        "quota {quota} for set {sid}{token} is below what it has allocated, {allocated}; "
         "free some and wait for RECLAIM first"
     )
     sid: int
@@ -253,7 +253,7 @@ class NotReserved(InvalidRequest):
     """
 
     template = (
-        "asked to give back {asked} of {reserved} IDs that reserve_capacity took; "
+        "asked to give back {asked} of the {reserved} that reserve_capacity took; "
         "cancel that many at most"
     )
     asked: int
@@ -540,8 +540,8 @@ class GroupNotEmpty(Busy):
     """EBUSY: `free_group` of a group whose sets and groups have `used` IDs of its limit."""
 
     template = (
-        "group {group!r} has given {used} IDs to its sets and groups; "
-        "free them and wait for the sets to go first"
+        "the sets and groups in group {group!r} have {used} of its limit; "
+        "free them, and wait until the sets are gone"
     )
     group: str
     used: int
@@ -559,9 +559,8 @@ class CapacityExhausted(NoSpace):
     """ENOSPC: more was asked for than is available for sets, groups and reservations."""
 
     template = (
-        "{asked} IDs asked for, {available} available beside what is set aside by quota, limit or "
-        "reservation; "
-        "free or shrink a set or group, or cancel a reservation"
+        "asked for {asked}, and {available} of all IDs are not set aside by quota, limit or "
+        "reservation; free or shrink a set or group, or cancel a reservation"
     )
     asked: int
     available: int
@@ -572,7 +571,7 @@ class GroupExhausted(NoSpace):
     """ENOSPC: more was asked for than is left of a group's limit."""
 
     template = (
-        "{asked} IDs asked for, group {group!r} has {left} left; "
+        "asked for {asked}, and group {group!r} has {left} left; "
         "free or shrink what is in it, or adjust_group"
     )
     group: str
@@ -584,7 +583,9 @@ class GroupExhausted(NoSpace):
 class RangeFull(NoSpace):
     """ENOSPC: the range has fewer free IDs than asked for."""
 
-    template = "no {count} free IDs in [{low}, {high}]; widen the range or free some"
+    template = (
+        "asked for {count}, and fewer are free in [{low}, {high}]; widen the range, or free some"
+    )
     low: int
     high: int
     count: int
@@ -596,7 +597,7 @@ class QuotaExceeded(IoasidError):
 
     errno = _errno.EDQUOT
     template = (
-        "set {sid}{token} has {allocated} of {quota} IDs and asked for {asked} more; "
+        "set {sid}{token} has allocated {allocated} of {quota}, and asked for {asked} more; "
         "free some and wait for RECLAIM, or adjust_set"
     )
     sid: int

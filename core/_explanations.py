@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 from msgspec import Struct
 
+from ioasid.core._plurals import counted
 from ioasid.core._terms import EventKind, IoasidState, Message, Priority
 
 __all__ = ["Awaited", "Coming", "EventInFlight", "Explanation", "HeldReferences", "Place"]
@@ -144,7 +145,7 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     yield from _held(explanation)
     if explanation.waiting:
         verb = "waits" if explanation.waiting == 1 else "wait"
-        yield f"{_count(explanation.waiting, 'request')} {verb} for it."
+        yield f"{counted(explanation.waiting, 'request')} {verb} for it."
     if quarantine:
         last = f"{_coming(events[-1])}; then " if events and events[-1].then else ""
         back = f"{last}it goes back to the pool."
@@ -184,7 +185,7 @@ def _held(explanation: Explanation) -> Iterator[str]:
     for held in explanation.references:
         if held.taken:
             crashed = " and crashed" if held.suspended else ""
-            yield f"{held.holder} has {_count(held.taken, 'reference')}{crashed}."
+            yield f"{held.holder} has {counted(held.taken, 'reference')}{crashed}."
         for end in held.ends:
             if (end.subscription, end.seq) not in told:
                 yield f"{_awaited(end, 'the end of its grant', end.seq)}."
@@ -223,10 +224,6 @@ def _coming(event: EventInFlight) -> str:
 def _listed(found: list[str]) -> str:
     more = len(found) - _SHOWN
     return ", ".join(found[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:

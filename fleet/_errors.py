@@ -154,8 +154,8 @@ class TenantExhausted(NoSpace):
     """ENOSPC: more was asked for than is left of what a tenant may have on all hosts."""
 
     template = (
-        "{asked} more IOASIDs for {tenant}, which has {used} of the {limit} that it may have on "
-        "all hosts"
+        "asked for {asked} more for {tenant}, which has {used} of the {limit} that it may have on "
+        "all hosts; free some, or raise its limit"
     )
     tenant: str
     asked: int

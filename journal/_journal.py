@@ -20,6 +20,7 @@ from weakref import WeakSet
 from attrs import frozen
 
 from ioasid.core import Allocator, Applied, IoasidError
+from ioasid.core._plurals import counted
 from ioasid.journal._errors import JournalDamaged, JournalInUse
 from ioasid.journal._fold import Folding, NotFolded, fold
 from ioasid.journal._reboot import OnReboot, boot_id, forgotten
@@ -154,10 +155,10 @@ class Journal:
         replay = self._replay()
         core = replay.core
         logger.info(
-            "the journal %s goes on from index %d; replayed %d requests in %.2f s",
+            "the journal %s goes on from index %d; replayed %s in %.2f s",
             self.path,
             core.index,
-            replay.requests,
+            counted(replay.requests, "request"),
             monotonic() - began,
         )
         there = self._store.boot_id
@@ -213,9 +214,9 @@ class Journal:
                 if monotonic() - told > PATIENCE:
                     told = monotonic()
                     logger.info(
-                        "the journal %s: replayed %d requests in %.0f s so far",
+                        "the journal %s: replayed %s in %.0f s so far",
                         self.path,
-                        replay.requests,
+                        counted(replay.requests, "request"),
                         told - began,
                     )
         except Damage as damage:

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from ioasid.core import Allocator, Statistics, TakeStatistics, WireFormat, encode
+from ioasid.core._plurals import counted
 from ioasid.journal._errors import JournalForeign
 from ioasid.journal._reboot import boot_id
 from ioasid.journal._replay import Checkpoint, Damage, Replay
@@ -126,18 +127,18 @@ def _said(found: Looked) -> Iterator[str]:
         else:
             yield (
                 f"checkpoint:  {found.checkpoint}, up to index {found.checkpoint_index}, "
-                f"{_count(found.checkpoint_bytes, 'byte')}"
+                f"{counted(found.checkpoint_bytes or 0, 'byte')}"
             )
     if found.torn_bytes is not None:
-        yield f"torn end:    {_count(found.torn_bytes, 'byte')}, cut off when it is opened"
+        yield f"torn end:    {counted(found.torn_bytes, 'byte')}, cut off when it is opened"
     if found.rows is not None:
-        yield f"rows:        {found.rows}, with {_count(found.requests, 'request')} since"
+        yield f"rows:        {found.rows}, with {counted(found.requests or 0, 'request')} since"
     if found.last_index is not None:
         yield f"last index:  {found.last_index}"
         yield f"last time:   {found.last_time:.6f} s by the allocator's clock"
         yield (
-            f"state:       {_count(found.sets, 'set')}, {_count(found.active, 'ID')} in use, "
-            f"{found.free_pending} in quarantine"
+            f"state:       {counted(found.sets or 0, 'set')}, "
+            f"{counted(found.active or 0, 'ID')} in use, {found.free_pending} in quarantine"
         )
         # A process that was killed wrote nothing of its end, nor of that of its clients.
         yield (
@@ -145,10 +146,6 @@ def _said(found: Looked) -> Iterator[str]:
             f"{found.suspended} suspended"
         )
     yield f"damage:      {found.damage or 'none'}"
-
-
-def _count(number: int | None, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from ioasid.core import DiskFailed, DiskFull, DiskReadOnly, NotCommitted
+from ioasid.core._plurals import counted
 from ioasid.journal._errors import JournalDamaged, JournalForeign, JournalInUse, JournalUnusable
 from ioasid.journal._identity import Identity, asked_for
 from ioasid.journal._replay import Checkpoint, Damage, digest_of, parts_of
@@ -157,10 +158,10 @@ class Store:
             raise JournalDamaged(str(self.path), place_in_log(end), "it is not as it was written")
         if end.left:
             logger.warning(
-                "the journal %s has an unfinished write at its end, %d bytes; nobody was told of "
+                "the journal %s has an unfinished write at its end, %s; nobody was told of "
                 "it, and it is cut off",
                 self.path,
-                end.left,
+                counted(end.left, "byte"),
             )
 
     def _refusal(self, error: sqlite3.Error) -> Exception:

@@ -55,6 +55,7 @@ from ioasid.core import (
     Withdraw,
     refusal_of,
 )
+from ioasid.core._plurals import counted
 from ioasid.recorder._errors import BadRecording
 from ioasid.recorder._flows import Flows
 from ioasid.recorder._lines import Decided, Noted, Opened, RecordedLine, Stepped
@@ -165,7 +166,7 @@ class _Part:
         self.flows = Flows(timeline)
         here = len(timeline.rows)
         if snapshot.index == 1:
-            text = f"an allocator of {snapshot.capacity:,} IDs begins"
+            text = f"an allocator of {counted(snapshot.capacity, 'ID')} begins"
         else:
             text = "an allocator goes on from a snapshot"
         for owner in snapshot.sets:

@@ -51,6 +51,7 @@ from ioasid.core import (
     Subscribe,
     ThawSet,
 )
+from ioasid.core._plurals import counted
 
 __all__: list[str] = []
 
@@ -121,7 +122,7 @@ def answered(answer: Answer | Refused) -> str:
 def told(message: Event | Resync) -> str:
     """Return what a subscriber is told."""
     if isinstance(message, Resync):
-        return f"Resync: {_count(len(message.ioasids), 'ID')}"
+        return f"Resync: {counted(len(message.ioasids), 'ID')}"
     by = "" if message.publisher is None else f" by {message.publisher}"
     return f"{message.kind} {message.ioasid}{by}"
 
@@ -233,7 +234,3 @@ def _fact(value: object) -> str:
 def _split(name: str) -> str:
     # "FreeSet" is "free set" in words.
     return "".join(f" {each.lower()}" if each.isupper() else each for each in name).strip()
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

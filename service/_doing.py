@@ -12,6 +12,7 @@ from anyio import CancelScope, open_signal_receiver
 from ioasid.actors import Session
 from ioasid.actors._session import ending_of
 from ioasid.core import SessionEnded, TokenType
+from ioasid.core._plurals import counted
 from ioasid.service._caller import (
     COUNT,
     IOASID,
@@ -156,7 +157,7 @@ def free_set(caller: Caller, name: str, keep: bool, wait: bool, yes: bool) -> No
 
     found = caller.look(lambda looker: set_of(looker, name))
     if not yes:
-        what = f"{found.allocated} ID{'s' * (found.allocated != 1)} of {named(found)}"
+        what = f"{counted(found.allocated, 'ID')} of {named(found)}"
         confirm(f"Free {what}{'' if keep else ', and the set'}?")
     reclaimed = caller.run(ask)
     if caller.is_json:

@@ -60,7 +60,7 @@ class TooMany(IoasidError):
     """EAGAIN: the caller has as many of something as it may have at once; nothing has changed."""
 
     errno = _errno.EAGAIN
-    template = "{limit} {what} at once are the limit; end one of them first"
+    template = "the limit of {what} at once is {limit}; end one of them first"
     what: str
     limit: int
 

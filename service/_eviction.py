@@ -7,6 +7,7 @@ from attrs import frozen
 
 from ioasid.actors import Session
 from ioasid.core import HolderRecord, NotFound, StaleIoasid, UnknownHolder
+from ioasid.core._plurals import counted
 from ioasid.service._plain import plain
 from ioasid.service._survey import Kept, Source, Surveyor, pages, ranges
 
@@ -91,4 +92,4 @@ def said_of_eviction(found: Eviction) -> Iterator[str]:
     if more > 0:
         yield f"{more} more of what it had still wait{'s' * (more == 1)} for others."
     if found.unknown:
-        yield f"{found.unknown} more are in quarantine, and were not looked at."
+        yield f"Not looked at: {counted(found.unknown, 'more ID')} in quarantine."

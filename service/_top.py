@@ -19,6 +19,7 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from ioasid.actors import Session
 from ioasid.core import IoasidError
+from ioasid.core._plurals import counted
 from ioasid.service._eviction import evicted, said_of_eviction, warning_of_eviction
 from ioasid.service._plain import plain
 from ioasid.service._recorded import Recorded
@@ -193,7 +194,7 @@ class Top(App[None]):
             f"{_marked(overdue, 'red')} overdue · {moving}"
         )
         if survey.unlisted:
-            text += f" · {survey.unlisted:,} sets are looked into later"
+            text += f" · {counted(survey.unlisted, 'set')} to be looked into later"
         # When it ends, what is on the screen goes piece by piece.
         for field in self.query("#figures").results(Static):
             field.update(text)

@@ -9,6 +9,7 @@ from attrs import frozen
 from rich.text import Text
 
 from ioasid.core import GroupRecord, HolderRecord, LaggingSubscriber, SetRecord, SetState
+from ioasid.core._plurals import counted
 from ioasid.service._plain import plain
 from ioasid.service._survey import Kept, Survey, ranges
 
@@ -229,7 +230,8 @@ def said_of_holder(each: HolderRecord) -> str:
     else:
         lines = [f"{each.holder} is live for {time(each.age)}."]
     lines.append(
-        f"It took references of {each.referenced} IDs, and was granted {each.granted} with events."
+        f"It took references of {counted(each.referenced, 'ID')}, and was granted {each.granted} "
+        "with events."
     )
     for one in each.subscriptions:
         scope = one.token or ("everything" if one.sid is None else f"set {one.sid}")
@@ -240,7 +242,7 @@ def said_of_holder(each: HolderRecord) -> str:
             continue
         overdue = ", and is overdue" if lag.overdue else ""
         lines.append(
-            f"{about}: {lag.queued} messages to acknowledge ({lag.deferred} put off), {lag.folded} "
-            f"folded into a Resync; the oldest for {time(lag.oldest_age)}{overdue}."
+            f"{about}: {counted(lag.queued, 'message')} to acknowledge ({lag.deferred} put off), "
+            f"{lag.folded} folded into a Resync; the oldest for {time(lag.oldest_age)}{overdue}."
         )
     return "\n".join(lines)

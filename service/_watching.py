@@ -28,6 +28,7 @@ from rich.text import Text
 
 from ioasid.actors import Session
 from ioasid.core import Event, EventKind, IoasidError, Resync
+from ioasid.core._plurals import counted
 from ioasid.service._caller import Caller, Command, is_number, set_of, tokens
 from ioasid.service._plain import plain
 from ioasid.service._saying import NO_SERVICE, say
@@ -266,7 +267,8 @@ class Lines:
     def show(self, messages: list[Event | Resync], left_out: int) -> None:
         """Write them."""
         if left_out:
-            click.echo(f"ioasid: {left_out} events were left out, as nobody read them", err=True)
+            what = counted(left_out, "event")
+            click.echo(f"ioasid: nobody read fast enough: {what} left out", err=True)
         self._output.write("".join(f"{self._said(each)}\n" for each in messages))
 
     def end(self) -> None:
@@ -276,7 +278,7 @@ class Lines:
 def said(message: Event | Resync) -> str:
     """Return a message in a line."""
     if isinstance(message, Resync):
-        return f"{message.seq:>8}  RESYNC   {sum(1 for _ in message)} IDs"
+        return f"{message.seq:>8}  RESYNC   {counted(sum(1 for _ in message), 'ID')}"
     spid = "" if message.spid is None else f", {message.spid}"
     name = f"#{message.sid}" if message.token is None else plain(message.token)
     return f"{message.seq:>8}  {message.kind:<8} {message.ioasid} ({name}{spid})"
@@ -302,7 +304,7 @@ class LiveTable:
         for each in messages:
             if isinstance(each, Resync):
                 self._counts["RESYNC"] += 1
-                row = (now, each.seq, "RESYNC", f"{sum(1 for _ in each)} IDs", "", "", "")
+                row = (now, each.seq, "RESYNC", counted(sum(1 for _ in each), "ID"), "", "", "")
             else:
                 self._counts[each.kind] += 1
                 name = f"#{each.sid}" if each.token is None else each.token

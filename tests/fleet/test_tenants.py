@@ -27,7 +27,7 @@ async def test_a_claim_counts_until_it_is_released() -> None:
     await tenants.limit("acme", 10)
     await tenants.claim("vm-1", "a", 6, group="acme/x", tenant="acme")
     assert TenantRecord("acme", 10, 6) == await tenants.look("acme")
-    with pytest.raises(TenantExhausted, match="5 more IOASIDs for acme, which has 6 of the 10"):
+    with pytest.raises(TenantExhausted, match="asked for 5 more for acme, which has 6 of the 10"):
         await tenants.claim("vm-2", "b", 5, tenant="acme")
     await tenants.claim("vm-1", "a", 10, tenant="acme")
     assert TenantRecord("acme", 10, 10) == await tenants.look("acme")

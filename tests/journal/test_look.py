@@ -111,7 +111,7 @@ def test_a_torn_and_a_damaged_log(path: Path, capsys: pytest.CaptureFixture[str]
     log.write_bytes(whole[:-50])
     status, found = shown(capsys, str(copy))
     assert (0, "none") == (status, found["damage"])
-    assert found["torn end"].startswith("4070 bytes")
+    assert found["torn end"].startswith("4,070 bytes")
     assert "15" == found["last index"]
     spoilt = bytearray(whole)
     spoilt[-3 * 4096] ^= 1

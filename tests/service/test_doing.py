@@ -193,7 +193,7 @@ def test_adjusting_a_set(tmp_path: Path) -> None:
         program.call("alloc", "vm-1")
         status, _, error = program.call("alloc", "vm-1")
         assert (1, True) == (status, "`ioasid adjust-set` it" in error)
-        assert "EDQUOT: set vm-1 (#0) has 1 of 1 IDs" in error
+        assert "EDQUOT: set vm-1 (#0) has allocated 1 of 1," in error
         assert (
             "token 'vm-1' belongs to set #0; `ioasid free-set`"
             in program.call(*("alloc-set", "vm-1", "1"))[2]

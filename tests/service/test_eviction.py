@@ -64,5 +64,5 @@ def test_many_are_counted() -> None:
     assert "dsa is evicted. Back in the pool: nothing." == said[0]
     assert [
         "2 more of what it had still wait for others.",
-        "3 more are in quarantine, and were not looked at.",
+        "Not looked at: 3 more IDs in quarantine.",
     ] == said[-2:]

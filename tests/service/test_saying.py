@@ -279,6 +279,6 @@ def test_no_python_at_a_shell(error: IoasidError, holder: str | None) -> None:
 def test_a_set_is_named_as_it_was_typed() -> None:
     """By its token, if the command knows it, and by its number as commands take it otherwise."""
     vm = SetRecord(3, r"vm-\1", TokenType.MM, 1, 1, SetState.ACTIVE)
-    assert r"set vm-\1 (#3) has 1 of 1 IDs" in shown(QuotaExceeded(3, 1, 1, 1), vm)
-    assert "set #3 has 1 of 1 IDs" in shown(QuotaExceeded(3, 1, 1, 1))
+    assert r"set vm-\1 (#3) has allocated 1 of 1," in shown(QuotaExceeded(3, 1, 1, 1), vm)
+    assert "set #3 has allocated 1 of 1," in shown(QuotaExceeded(3, 1, 1, 1))
     assert "token 'set 4' belongs to set #4" in shown(TokenInUse("set 4", 4), vm)
