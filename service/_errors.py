@@ -11,6 +11,7 @@ from typing import Final
 
 from attrs import define, fields
 
+from ioasid.actors import RequestFailed
 from ioasid.core import IoasidError, MalformedMessage, Refused, error_of
 
 __all__ = [
@@ -160,6 +161,7 @@ _OWN: Final[dict[str, type[IoasidError]]] = {
         PermissionDenied,
         ProtocolViolated,
         RefusedByServer,
+        RequestFailed,
         SocketDenied,
         TooLarge,
         TooMany,

@@ -24,7 +24,8 @@ class Gate(Protocol):
     async def decide(self, request: Request, carry: Carry) -> Any:
         """Return what a request comes to, which `carry` asks the allocator.
 
-        Raises the IoasidError that it is refused with.
+        Raises the IoasidError that it is refused with; for anything else the log has a traceback,
+        and who asked gets `RequestFailed`.
         """
         ...
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
+from ioasid.actors import RequestFailed
 from ioasid.actors._local_port import LocalPort
 from ioasid.actors._outage import LEAVING
 from ioasid.actors._reply import Reply
@@ -384,6 +385,11 @@ class Peer:
             answer = await gate.decide(asked.request, carry)
         except IoasidError as error:
             answer = error
+        except Exception as error:
+            # A mistake of the gate's: it costs this request, and not the server whose task it is.
+            kind = type(asked.request).__name__
+            logger.exception("the gate failed on the request %s, and goes on", kind)
+            answer = RequestFailed("the gate of the service", type(error).__name__)
         self._looking_up = False
         if not asked.done():
             asked.set_result(answer)

@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import click
 from attrs import asdict
 
+from ioasid.actors import RequestFailed
 from ioasid.core import (
     AllocatorClosed,
     GroupExhausted,
@@ -121,6 +122,7 @@ TO_TYPE: Final[dict[type[IoasidError], str]] = {
     OutcomeUnknown: "look at what there is, as with `ioasid sets`, and then repeat this",
     QuotaBelowUse: "free some and wait until they are back, as `ioasid free --wait` does",
     QuotaExceeded: "free some and wait until they are back, or `ioasid adjust-set` it",
+    RequestFailed: "the log of the service has more; look at what there is, and then repeat this",
     SessionEnded: "its holder was evicted; look at what there is, and then repeat this",
     SetFreePending: "wait until all of it is back, as `ioasid set` shows, and make it again",
     TokenInUse: "`ioasid free-set` that with --wait, or choose another token",

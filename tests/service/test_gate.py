@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import pytest
 
+from ioasid.actors import RequestFailed
 from ioasid.actors._open import open_driver
 from ioasid.actors._port import answered
 from ioasid.core import (
@@ -86,6 +87,44 @@ async def test_what_was_given_up_at_a_gate_is_undone(tmp_path: Path) -> None:
             gate.go_on.set()
             # In the line behind the undoing.
             assert () == (await one.list_sets()).sets
+
+
+class Mistaken(Slow):
+    """A gate with a mistake in it, which it makes before or behind the allocator."""
+
+    is_late = False
+
+    async def decide(self, request: Request, carry: Callable[[Request], Awaitable[Any]]) -> Any:
+        """Fail."""
+        if self.is_late:
+            await carry(request)
+        raise LookupError("planted")
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_mistake_of_a_gate_costs_the_request(
+    is_late: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who asked is told, the log has where it was, and everybody goes on, who asked as well."""
+    gate = Mistaken()
+    gate.is_late = is_late
+    with listening(tmp_path / "s") as listener:
+        async with (
+            open_driver(capacity=10) as driver,
+            serving(driver, listener, Policy.only(UID), gate=gate),
+            connect_allocator(str(tmp_path / "s"), holder="one") as one,
+            connect_allocator(str(tmp_path / "s"), holder="two") as two,
+        ):
+            for number in range(2):
+                with pytest.raises(RequestFailed) as caught:
+                    await one.alloc_set(f"vm-{number}", 2)
+                facts = (caught.value.actor, caught.value.error)
+                assert ("the gate of the service", "LookupError") == facts
+            assert 2 * is_late == len((await one.list_sets()).sets)
+            await two.alloc_group("team", 2)
+    assert 2 == caplog.text.count("the gate failed on the request AllocSet, and goes on")
+    assert 2 == caplog.text.count("LookupError: planted")
+    assert "Traceback" in caplog.text
 
 
 class Broken(Slow):
