@@ -72,8 +72,8 @@ async def open_allocator(
     only if the body failed for another reason besides.
 
     Raises `InvalidArgument` for arguments out of range, `MalformedMessage` for a bad snapshot, and
-    `JournalInUse`, `JournalDamaged`, `JournalForeign`, `JournalUnusable` or `NotCommitted` for a
-    journal.
+    `JournalInUse`, `JournalDamaged`, `JournalForeign`, `JournalFolderMissing`, `JournalForbidden`,
+    `JournalUnusable` or `NotCommitted` for a journal.
     """
     check_name(holder, "holder")
     driven = _driven(

@@ -7,9 +7,16 @@ import errno as _errno
 
 from attrs import define
 
-from ioasid.core import Busy, IoasidError
+from ioasid.core import Busy, IoasidError, NotFound
 
-__all__ = ["JournalDamaged", "JournalForeign", "JournalInUse", "JournalUnusable"]
+__all__ = [
+    "JournalDamaged",
+    "JournalFolderMissing",
+    "JournalForbidden",
+    "JournalForeign",
+    "JournalInUse",
+    "JournalUnusable",
+]
 
 
 @define
@@ -58,8 +65,29 @@ class JournalForeign(IoasidError):
 
 
 @define
+class JournalFolderMissing(NotFound):
+    """ENOENT: the folder that the journal is to be in is not there. Nothing was made."""
+
+    errno = _errno.ENOENT
+    template = "there is no folder for the journal {path}; make it, or name another file"
+    path: str
+
+
+@define
+class JournalForbidden(IoasidError):
+    """EACCES: this user may not read and write the journal, or make files in its folder."""
+
+    errno = _errno.EACCES
+    template = (
+        "this user may not read and write the journal {path}; give it the file and its folder, and "
+        "look whether the disk may be written at all"
+    )
+    path: str
+
+
+@define
 class JournalUnusable(IoasidError):
-    """EIO: the journal can't be opened; the file system says why."""
+    """EIO: the journal can't be opened for another reason, which the file system gives."""
 
     errno = _errno.EIO
     template = "the journal {path} can't be opened ({reason}); see to the file and its folder"

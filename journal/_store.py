@@ -21,9 +21,16 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from ioasid.core import DiskFailed, DiskFull, DiskReadOnly, NotCommitted
+from ioasid.core import DiskFailed, DiskFull, DiskReadOnly, IoasidError, NotCommitted
 from ioasid.core._plurals import counted
-from ioasid.journal._errors import JournalDamaged, JournalForeign, JournalInUse, JournalUnusable
+from ioasid.journal._errors import (
+    JournalDamaged,
+    JournalFolderMissing,
+    JournalForbidden,
+    JournalForeign,
+    JournalInUse,
+    JournalUnusable,
+)
 from ioasid.journal._identity import Identity, asked_for
 from ioasid.journal._replay import Checkpoint, Damage, digest_of, parts_of
 from ioasid.journal._rows import Row
@@ -87,7 +94,7 @@ class Store:
         try:
             self._file = sqlite3.connect(self._home_path, timeout=0, isolation_level=None)
         except sqlite3.Error as error:
-            raise JournalUnusable(str(path), _why(path, error)) from None
+            raise _unusable(path, error) from None
         try:
             self._open()
         except BaseException as error:
@@ -95,7 +102,7 @@ class Store:
             if isinstance(error, sqlite3.Error):
                 raise self._refusal(error) from None
             if isinstance(error, OSError):
-                raise JournalUnusable(str(path), _said(error)) from None
+                raise _unusable(path, error) from None
             raise
 
     def _look_at_files(self) -> None:
@@ -172,10 +179,10 @@ class Store:
                 return foreign(self.path, "not an ioasid journal")
             case sqlite3.SQLITE_CORRUPT:
                 return JournalDamaged(str(self.path), "a page of the file", str(error))
-            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_READONLY:
+            case sqlite3.SQLITE_FULL:
                 return self._failure(error)
             case _:
-                return JournalUnusable(str(self.path), _why(self.path, error))
+                return _unusable(self.path, error)
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -441,25 +448,31 @@ def _code(error: sqlite3.Error) -> int:
     return int(code) & 0xFF
 
 
-def _why(path: Path, error: sqlite3.Error) -> str:
+def _unusable(path: Path, error: sqlite3.Error | OSError) -> IoasidError:
     # sqlite does not say more than that it could not open it. The file itself is not opened here:
     # closing it would let go of the lock of another allocator in this process.
+    home = Path(os.path.realpath(path))
+    # Beside a file that is there, others are made.
+    places = [home.parent]
     try:
-        path.lstat()
-    except FileNotFoundError:
-        if not path.parent.is_dir():
-            return "there is no such folder"
+        home.parent.stat()
+        with suppress(FileNotFoundError):
+            if stat.S_ISDIR(home.stat().st_mode):
+                return JournalUnusable(str(path), "it is a folder")
+            places.append(home)
+    except (FileNotFoundError, NotADirectoryError):
+        return JournalFolderMissing(str(path))
+    except PermissionError:
+        return JournalForbidden(str(path))
     except OSError as found:
-        return _said(found)
-    if path.is_dir():
-        return "it is a folder"
-    if not os.access(path if path.exists() else path.parent, os.R_OK | os.W_OK):
-        return "permission denied"
-    return str(error)
+        return JournalUnusable(str(path), _said(found))
+    if not all(os.access(each, os.R_OK | os.W_OK) for each in places):
+        return JournalForbidden(str(path))
+    return JournalUnusable(str(path), _said(error))
 
 
-def _said(error: OSError) -> str:
-    return error.strerror or str(error)
+def _said(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _found(path: Path) -> os.stat_result | None:

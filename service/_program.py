@@ -126,17 +126,10 @@ async def _fleet(
 
 
 def _journal(config: Config) -> Path | None:
-    folder = state_directory()
-    path = folder and folder / "ioasid.journal"
     if config.journal is not None:
-        path = Path(config.journal)
-    if path is not None:
-        # One that is not there is made; what is in the way of that is said as of any other file.
-        place = path if path.exists() else path.parent
-        place.stat()
-        if not os.access(place, os.R_OK | os.W_OK):
-            raise PermissionError(errno.EACCES, "it may not be read and written", str(place))
-    return path
+        return Path(config.journal)
+    folder = state_directory()
+    return folder and folder / "ioasid.journal"
 
 
 def _exposition() -> Exposition:

@@ -23,7 +23,7 @@ from ioasid.core import (
     ReuseOrder,
     Tick,
 )
-from ioasid.journal import JournalDamaged, JournalInUse, JournalUnusable
+from ioasid.journal import JournalDamaged, JournalFolderMissing, JournalInUse
 from tests.actors.hosts import settle
 from tests.actors.inside import core_of
 from tests.core.invariants import check_state
@@ -167,7 +167,7 @@ async def test_a_journal_that_can_t_be_opened(path: Path) -> None:
             async with open_allocator(journal=path):
                 raise AssertionError("not reached")
         await host.alloc_set("vm-1", 8)
-    with pytest.raises(JournalUnusable):
+    with pytest.raises(JournalFolderMissing):
         async with open_allocator(journal=path / "nowhere"):
             raise AssertionError("not reached")
     with sqlite3.connect(path) as file:

@@ -9,6 +9,8 @@ from tests.core.test_errors import check_errno, check_message, check_template, c
 CONCRETE = concrete(ioasid.journal)
 ERRNOS = {
     "JournalDamaged": "EBADMSG",
+    "JournalFolderMissing": "ENOENT",
+    "JournalForbidden": "EACCES",
     "JournalForeign": "EPROTONOSUPPORT",
     "JournalInUse": "EBUSY",
     "JournalUnusable": "EIO",

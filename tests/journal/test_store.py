@@ -15,7 +15,14 @@ from typing import Any
 import pytest
 
 from ioasid.core import Allocator, DiskFailed, DiskFull, DiskReadOnly, IoasidError, NotCommitted
-from ioasid.journal import JournalDamaged, JournalForeign, JournalInUse, JournalUnusable
+from ioasid.journal import (
+    JournalDamaged,
+    JournalFolderMissing,
+    JournalForbidden,
+    JournalForeign,
+    JournalInUse,
+    JournalUnusable,
+)
 from ioasid.journal._replay import Damage, checkpoint_of, parts_of
 from ioasid.journal._rows import FIRST_SEAL, Row, row_of
 from ioasid.journal._store import LOG_SIZE, Store
@@ -219,7 +226,6 @@ def test_one_at_a_time(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: path / "no" / "folder", "there is no such folder"),
         (lambda path: path.parent, "it is a folder"),
         (lambda path: path.with_name("x" * 300), "File name too long"),
     ],
@@ -229,6 +235,17 @@ def test_a_place_that_can_t_be(path: Path, make: Callable[[Path], Path], reason:
     with pytest.raises(JournalUnusable) as caught:
         Store(make(path))
     assert reason == caught.value.reason
+
+
+@pytest.mark.parametrize("place", ["no/folder/journal", "file/journal", "link"])
+def test_a_folder_that_is_not_there(place: str, tmp_path: Path) -> None:
+    """Where no folder is, or something else that is none, there is no place for a journal."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("no/folder/journal")
+    with pytest.raises(JournalFolderMissing) as caught:
+        Store(tmp_path / place)
+    assert str(tmp_path / place) == caught.value.path
+    assert {"file", "link"} == {each.name for each in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("files", range(4))
@@ -253,11 +270,17 @@ def test_an_opening_that_fails_for_want_of_files(path: Path, files: int) -> None
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
 def test_a_file_that_may_not_be_written(path: Path) -> None:
-    """A file without permission to write it is refused."""
+    """Without permission for the file or for its folder, the journal is refused as such."""
     begun(path).close()
-    path.chmod(0o400)
-    with pytest.raises((JournalUnusable, DiskReadOnly)):
-        Store(path)
+    for place, mode in ((path, 0o400), (path, 0), (path.parent, 0o500), (path.parent, 0)):
+        before = place.stat().st_mode
+        place.chmod(mode)
+        try:
+            with pytest.raises(JournalForbidden):
+                Store(path)
+        finally:
+            place.chmod(before)
+    Store(path).close()
 
 
 @pytest.fixture(params=["write", "sync"])
