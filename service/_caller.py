@@ -232,6 +232,8 @@ class Number(click.ParamType[int]):
 IOASID: Final = Number(0, 2**32 - 2)
 COUNT: Final = Number(1, 2**32 - 1)
 """Of a quota or a limit."""
+FILE: Final = click.Path(readable=False)
+"""Whoever opens it says what is wrong with it, and ends with the status for that."""
 
 
 def is_number(name: str) -> bool:

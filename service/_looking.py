@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from ioasid.actors._looker import Looker
 from ioasid.core import HolderRecord, IoasidError, Statistics
 from ioasid.recorder import read
-from ioasid.service._caller import IOASID, Caller, Careful, Command, set_of, tokens
+from ioasid.service._caller import FILE, IOASID, Caller, Careful, Command, set_of, tokens
 from ioasid.service._recorded import Recorded
 from ioasid.service._saying import fail, say, torn_ones_told
 from ioasid.service._survey import pages
@@ -152,7 +152,7 @@ def why(caller: Caller, number: int) -> None:
 
 
 @click.command(cls=Careful)
-@click.option("--recording", type=click.Path(), help="Show what `serve --record` wrote here.")
+@click.option("--recording", type=FILE, help="Show what `serve --record` wrote here.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0.1),

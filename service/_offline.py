@@ -9,19 +9,19 @@ from ioasid.journal import JournalForeign
 from ioasid.journal._look import show
 from ioasid.linux import probe as probe_machine
 from ioasid.recorder import draw as draw_recording
-from ioasid.service._caller import Caller, Careful, Command, Group
+from ioasid.service._caller import FILE, Caller, Careful, Command, Group
 from ioasid.service._saying import REFUSED, fail, torn_ones_told
 
 __all__: list[str] = []
 
 
 @click.command(cls=Careful)
-@click.argument("file", type=click.Path())
+@click.argument("file", type=FILE)
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(),
+    type=FILE,
     help="Where to: a page for a browser if this ends in .html, a trace for Perfetto if in .json.",
 )
 def draw(file: str, output: str) -> None:
@@ -73,7 +73,7 @@ def journal() -> None:
 
 
 @journal.command(cls=Command)
-@click.argument("file", type=click.Path())
+@click.argument("file", type=FILE)
 @click.option("--requests", is_flag=True, help="Show every request, too, as JSON.")
 @click.pass_obj
 def check(caller: Caller, file: str, requests: bool) -> None:

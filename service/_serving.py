@@ -10,7 +10,7 @@ from attrs import evolve
 
 from ioasid.core import IoasidError
 from ioasid.recorder import record
-from ioasid.service._caller import Caller, Careful
+from ioasid.service._caller import FILE, Caller, Careful
 from ioasid.service._config import Config, read_config
 from ioasid.service._connect import DEFAULT_PATH
 from ioasid.service._program import run as run_service
@@ -23,16 +23,16 @@ LEVELS: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
 
 
 @click.command(cls=Careful)
-@click.option("-c", "--config", "path", type=click.Path(), help="The configuration, in TOML.")
+@click.option("-c", "--config", "path", type=FILE, help="The configuration, in TOML.")
 @click.option(
     "--journal",
-    type=click.Path(),
+    type=FILE,
     help="Keep the state here; made if missing.",
 )
 @click.option(
     "--record",
     "recording",
-    type=click.Path(),
+    type=FILE,
     help="Record everything here, for `draw`.",
 )
 @click.option("--fleet", metavar="URL", help="Be a host of the fleet that this etcd is for.")
