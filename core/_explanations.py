@@ -24,7 +24,7 @@ class Place(StrEnum):
     FOLDED = "FOLDED"
     """It lags: this is part of the `Resync` that it gets when it has dealt with its queue."""
     SUSPENDED = "SUSPENDED"
-    """Its consumer crashed: this is part of the `Resync` that it comes back to."""
+    """Its consumer is down: this is part of the `Resync` that it comes back to."""
     DEALT_WITH = "DEALT_WITH"
     """It acknowledged this, or has ended, with so much else that it is let go of in parts."""
 
@@ -149,17 +149,18 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
     if quarantine:
         last = f"{_coming(events[-1])}; then " if events and events[-1].then else ""
         back = f"{last}it goes back to the pool."
-        crashed = _crashed(explanation)
-        if crashed:
-            verb = "is" if len(crashed) == 1 else "are"
-            until = f"{_listed(crashed)} {verb} back and done with it, or evicted"
+        down = _down(explanation)
+        if down:
+            verb = "is" if len(down) == 1 else "are"
+            until = f"{_listed(down)} {verb} back and done with it, or evicted"
             yield f"It stays until {until}; then {back}"
         else:
             yield f"Then {back}" if last else f"When that is done, {back}"
 
 
-def _crashed(explanation: Explanation) -> list[str]:
-    # Who is waited for and has nobody behind it that could do anything.
+def _down(explanation: Explanation) -> list[str]:
+    # Who is waited for and has nobody behind it that could do anything. Whether it crashed, or the
+    # allocator was started again under it, is not kept.
     waits = [each for event in explanation.events for each in event.waits_for]
     names = {each.holder for each in waits if each.place is Place.SUSPENDED}
     names.update(each.holder for each in explanation.references if each.suspended)
@@ -184,8 +185,8 @@ def _held(explanation: Explanation) -> Iterator[str]:
     }
     for held in explanation.references:
         if held.taken:
-            crashed = " and crashed" if held.suspended else ""
-            yield f"{held.holder} has {counted(held.taken, 'reference')}{crashed}."
+            down = " and is down" if held.suspended else ""
+            yield f"{held.holder} has {counted(held.taken, 'reference')}{down}."
         for end in held.ends:
             if (end.subscription, end.seq) not in told:
                 yield f"{_awaited(end, 'the end of its grant', end.seq)}."
@@ -205,7 +206,7 @@ def _awaited(each: Awaited, what: str, seq: int | None) -> str:
         case Place.FOLDED:
             return f"{each.holder} lags and has not been given {what} for {age}"
         case Place.SUSPENDED:
-            return f"{each.holder} crashed and has owed {what} for {age}"
+            return f"{each.holder} is down and has owed {what} for {age}"
         case Place.DEALT_WITH:
             return f"{each.holder} is done with {what}, whose turn to be let go of has yet to come"
         case _:

@@ -33,7 +33,7 @@ METRICS: Final[Mapping[str, tuple[str, str]]] = {
     "ioasid_sets_used": ("gauge", "Sets that have used this share of their quota or more."),
     "ioasid_group_limit": ("gauge", "IDs that a group may promise."),
     "ioasid_group_used": ("gauge", "IDs that a group has promised to its sets and groups."),
-    "ioasid_holders": ("gauge", "Holders, by state; a suspended one crashed and owes something."),
+    "ioasid_holders": ("gauge", "Holders, by state; a suspended one is down and owes something."),
     "ioasid_subscriptions": ("gauge", "Subscriptions."),
     "ioasid_events_in_flight": ("gauge", "Staged events that are not acknowledged by all."),
     "ioasid_lag_seconds": ("gauge", "How long a holder has not acknowledged its oldest message."),

@@ -65,7 +65,7 @@ def test_references_and_waiting_requests(driver: Driver) -> None:
     driver.crash("vdcm")
     driver.free(1)
     assert (
-        "1 (set 0) was freed 0 ms ago. vdcm has 1 reference and crashed. vtd has 2 references. "
+        "1 (set 0) was freed 0 ms ago. vdcm has 1 reference and is down. vtd has 2 references. "
         "It stays until vdcm is back and done with it, or evicted; then it goes back to the pool."
     ) == text(driver)
     driver.ask(Free(1, wait=True))
@@ -121,7 +121,7 @@ def test_who_lags_or_crashed(driver: Driver, crashes: bool) -> None:
     if crashes:
         driver.crash("vtd")
     driver.free(3)
-    said = "vtd crashed and has owed FREE" if crashes else "vtd lags and has not been given FREE"
+    said = "vtd is down and has owed FREE" if crashes else "vtd lags and has not been given FREE"
     stays = "It stays until vtd is back and done with it, or evicted; then"
     then = stays if crashes else "When that is done,"
     assert f"At LAST, {said} for 2 s. {then} it goes back to the pool." in text(driver, 3, now=2.0)
