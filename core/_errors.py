@@ -152,12 +152,19 @@ class IoasidError(Exception):
     @property
     def message(self) -> str:
         """The template with the facts in it, put together whenever somebody asks."""
+        return self.told(self.template)
+
+    def told(self, template: str) -> str:
+        """Return the message that another template makes of the facts."""
         facts = asdict(self)
-        if "{sid}{token}" in self.template:
+        if "{sid}{token}" in template:
             # A set is called by its number, and as people call it.
             token = facts["token"]
             facts["token"] = token and f" ({shown(token)})"
-        return self.template.format_map(facts)
+        if "{others}" in template:
+            others = facts["others"]
+            facts["others"] = f", nor does the set have {others:,} more of these" if others else ""
+        return template.format_map(facts)
 
     def __str__(self) -> str:
         """The message with the errno's name in front."""
@@ -282,10 +289,14 @@ class NotFound(IoasidError):
 
 @define
 class UnknownIoasid(NotFound):
-    """ENOENT: the ID is not allocated: never was, or has been reclaimed."""
+    """ENOENT: the ID is not allocated: never was, or has been reclaimed.
 
-    template = "IOASID {ioasid} is not allocated; it was never handed out or was reclaimed"
+    `others` is how many more of those that `free_many` was to free the set does not have.
+    """
+
+    template = "IOASID {ioasid} is not allocated{others}; it was never handed out or was reclaimed"
     ioasid: int
+    others: int = field(default=0, eq=False)
 
 
 @define
@@ -437,13 +448,17 @@ class HolderOfAnother(IoasidError):
 
 @define
 class NotOfThisSet(IoasidError):
-    """EACCES: the request names a set, and the ID belongs to another one."""
+    """EACCES: the request names a set, and the ID belongs to another one.
+
+    `others` is how many more of those that `free_many` was to free the set does not have.
+    """
 
     errno = _errno.EACCES
-    template = "IOASID {ioasid} does not belong to set {sid}{token}; another set has it"
+    template = "IOASID {ioasid} does not belong to set {sid}{token}{others}; another set has it"
     ioasid: int
     sid: int
     token: str = field(default="", converter=_or_nothing, eq=False)
+    others: int = field(default=0, eq=False)
 
 
 @define

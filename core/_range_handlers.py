@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import NoReturn
 
 from ioasid.core import _check
 from ioasid.core._answers import Answer, Released
@@ -61,7 +62,7 @@ class RangeHandlers(Handlers):
             first = number << SHIFT
             missing = wanted & ~owner.members.get(number, 0)
             if missing:
-                self._refuse(owner, first + lowest_one(missing))
+                self._refuse(owner, first + lowest_one(missing), ranges)
             stale = 0
             if generation is not None:
                 stale = self._stale(number, wanted, generation)
@@ -86,10 +87,13 @@ class RangeHandlers(Handlers):
                     stale |= 1 << (ioasid & MASK)
         return stale
 
-    def _refuse(self, owner: IoasidSet, ioasid: int) -> None:
+    def _refuse(self, owner: IoasidSet, ioasid: int, ranges: list[tuple[int, int]]) -> NoReturn:
+        # Those that are not there are counted in no longer than it takes to free the others.
+        others = sum(last - first + 1 for first, last in ranges) - 1
+        others -= sum(there.bit_count() for _, there in _present(owner, ranges))
         if self._tables.space.owner(ioasid) is None:
-            raise UnknownIoasid(ioasid)
-        raise NotOfThisSet(ioasid, owner.sid, token=owner.token)
+            raise UnknownIoasid(ioasid, others)
+        raise NotOfThisSet(ioasid, owner.sid, token=owner.token, others=others)
 
 
 def _present(owner: IoasidSet, ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from typing import Final, NoReturn
 
 import click
-from attrs import asdict
 
 from ioasid.actors import RequestFailed
 from ioasid.core import (
@@ -165,7 +164,7 @@ def said(error: IoasidError) -> str:
     given = {} if context is None else context.find_root().params
     is_other = given.get("holder") is not None or given.get("token") is not None
     advice = (TO_TYPE_BY_OTHERS if is_other else TO_TYPE).get(type(error))
-    text = f"{error.code}: {_named_template(error).format_map(asdict(error))}"
+    text = f"{error.code}: {error.told(_named_template(error))}"
     if isinstance(error, NotCommitted):
         return f"{text}; what only looks goes on, `ioasid watch` does not, for it subscribes"
     if isinstance(error, PermissionDenied) and context is not None:

@@ -184,7 +184,9 @@ class Tenancy:
     def _show(self, answer: Any) -> Any:
         self.learn(answer)
         match answer:
-            case NotOfThisSet(ioasid=ioasid) | StaleIoasid(ioasid=ioasid):
+            case NotOfThisSet(ioasid=ioasid, others=others):
+                return UnknownIoasid(ioasid, others)
+            case StaleIoasid(ioasid=ioasid):
                 return UnknownIoasid(ioasid)
             case UnknownSet(sid=sid) if sid == self.sid:
                 # It may have another one since: the next request looks it up.

@@ -148,13 +148,15 @@ def check_message(kind: type[IoasidError]) -> None:
     given = facts(kind)
     error = kind(**given)
     assert given == {name: getattr(error, name) for name in given}
-    # The token of a set is there if the set has one.
-    of_set = "{sid}{token}" in kind.template
-    told = given | ({"token": f" ({given['token']!r})"} if of_set else {})
-    assert kind.template.format(**told) == error.message
-    if of_set:
-        without = kind(**given | {"token": ""})
-        assert kind.template.format(**given | {"token": ""}) == without.message
+    # The token of a set is there if the set has one, and others if there are some.
+    told: dict[str, str] = {}
+    if "{sid}{token}" in kind.template:
+        told["token"] = f" ({given['token']!r})"
+    if "{others}" in kind.template:
+        told["others"] = f", nor does the set have {given['others']:,} more of these"
+    assert kind.template.format(**given | told) == error.message
+    without = kind(**given | {each: type(given[each])() for each in told})
+    assert kind.template.format(**given | dict.fromkeys(told, "")) == without.message
     assert f"{error.code}: {error.message}" == str(error)
     assert "message" not in vars(kind)
 

@@ -35,6 +35,7 @@ from ioasid.core import (
     Released,
     ReserveCapacity,
     ReserveRange,
+    StaleIoasid,
     TokenType,
     UnknownIoasid,
     UnknownSet,
@@ -194,7 +195,7 @@ def test_free_many(driver: Driver) -> None:
     assert [4, 6, 12, 15] == ioasids(driver)[:4]
     assert Released(False) == driver.ask(FreeMany(0, spans((12, 12))))
     driver.ask(Put(12))
-    driver.refused(UnknownIoasid, FreeMany(0, spans((12, 12))), ioasid=12)
+    driver.refused(UnknownIoasid, FreeMany(0, spans((12, 12))), ioasid=12, others=0)
 
 
 def ioasids(driver: Driver, sid: int = 0) -> list[int]:
@@ -215,15 +216,20 @@ def test_free_many_is_told_of_each(driver: Driver) -> None:
 
 
 def test_free_many_is_refused(driver: Driver) -> None:
-    """ENOENT, EACCES: one is nobody's or another set's, and none is freed."""
+    """ENOENT, EACCES: the first that is nobody's or another set's is named, and none is freed."""
     driver.set("vm-1")
     driver.set("vm-2")
     driver.ask(AllocMany(0, 4))
     driver.ask(AllocMany(1, 2))
-    driver.refused(NotOfThisSet, FreeMany(0, spans((1, 2), (4, 5))), ioasid=5, sid=0)
-    driver.refused(UnknownIoasid, FreeMany(1, spans((5, 7))), ioasid=7)
-    driver.refused(UnknownIoasid, FreeMany(0, spans((0, 1))), ioasid=0)
-    driver.refused(UnknownIoasid, FreeMany(1, spans((5, 2**32 - 2))), ioasid=7)
+    driver.refused(NotOfThisSet, FreeMany(0, spans((1, 2), (4, 5))), ioasid=5, sid=0, others=0)
+    driver.refused(NotOfThisSet, FreeMany(0, spans((3, 5), (7, 9))), ioasid=5, sid=0, others=3)
+    driver.refused(UnknownIoasid, FreeMany(1, spans((5, 7))), ioasid=7, others=0)
+    driver.refused(UnknownIoasid, FreeMany(0, spans((0, 1), (6, 6))), ioasid=0, others=1)
+    rest = 2**32 - 2 - 7
+    error = driver.refused(UnknownIoasid, FreeMany(1, spans((5, 2**32 - 2))), ioasid=7, others=rest)
+    assert f"IOASID 7 is not allocated, nor does the set have {rest:,} more of these;" in str(error)
+    of_another_life = FreeMany(0, spans((1, 4)), 9)
+    driver.refused(StaleIoasid, of_another_life, ioasid=1, generation=9)
     driver.refused(UnknownSet, FreeMany(2, spans((1, 1))), sid=2)
     driver.refused(InvalidArgument, FreeMany(0, spans((2, 2), (1, 1))), argument="ranges")
     driver.refused(InvalidArgument, FreeMany(0, spans((1, 2), (2, 3))), argument="ranges")

@@ -416,7 +416,7 @@ async def test_a_tenant_that_asks_for_what_another_one_freed() -> None:
                         asked = replace(request, ioasid=ioasid, generation=None)
                         answer = await client.ask(Ask(asked, next(numbers), session))
                         found = answer.error, answer.facts
-                        assert ("UnknownIoasid", {"ioasid": ioasid}) == found, asked
+                        assert ("UnknownIoasid", {"ioasid": ioasid, "others": 0}) == found, asked
             answer = await client.ask(Ask(Get(int(own)), next(numbers), session))
             assert "IoasidFreePending" == answer.error
 
