@@ -303,7 +303,7 @@ class UnknownIoasid(NotFound):
 class UnknownSet(NotFound):
     """ENOENT: there is no set of this number: never was, or it was destroyed."""
 
-    template = "there is no IOASID set {sid}; allocate one with alloc_set"
+    template = "there is no set {sid}; allocate one with alloc_set"
     sid: int
 
 
@@ -514,7 +514,9 @@ class SetNotFrozen(Busy):
 class IoasidFreePending(Busy):
     """EBUSY: the ID was freed and is in quarantine; put, find and a silent detach_spid are left."""
 
-    template = "IOASID {ioasid} is FREE_PENDING; only put and find are left until RECLAIM"
+    template = (
+        "IOASID {ioasid} is in quarantine (FREE_PENDING); only put and find are left until RECLAIM"
+    )
     ioasid: int
 
 
@@ -574,8 +576,8 @@ class CapacityExhausted(NoSpace):
     """ENOSPC: more was asked for than is available for sets, groups and reservations."""
 
     template = (
-        "asked for {asked}, and {available} of all IDs are not set aside by quota, limit or "
-        "reservation; free or shrink a set or group, or cancel a reservation"
+        "asked for {asked} of the {available} that no quota, limit or reservation sets aside; "
+        "free or shrink a set or group, or cancel a reservation"
     )
     asked: int
     available: int
@@ -598,9 +600,7 @@ class GroupExhausted(NoSpace):
 class RangeFull(NoSpace):
     """ENOSPC: the range has fewer free IDs than asked for."""
 
-    template = (
-        "asked for {count}, and fewer are free in [{low}, {high}]; widen the range, or free some"
-    )
+    template = "the range [{low}, {high}] has no room for {count}; widen it, or free some IDs of it"
     low: int
     high: int
     count: int

@@ -62,7 +62,8 @@ class _Fleet:
             say(f"ioasid: {error}", err=True)
             sys.exit(NO_SERVICE)
         except HistoryLost as error:
-            say(f"ioasid: {error}", err=True)
+            lost = f"the store has dropped the changes since revision {error.revision}"
+            say(f"ioasid: {error.code}: {lost}; begin `ioasid fleet watch` again", err=True)
             sys.exit(REFUSED)
         except IoasidError as error:
             fail(error)

@@ -143,7 +143,7 @@ class VmElsewhere(IoasidError):
     """EEXIST: the token belongs to a VM of another host, or to one that moves."""
 
     errno = _errno.EEXIST
-    template = "{vm} is {phase} at {host}; a token belongs to one VM of the fleet"
+    template = "{vm} is {phase} at {host} already; choose another token, a fleet has each once"
     vm: str
     phase: str
     host: str
@@ -167,7 +167,7 @@ class TenantExhausted(NoSpace):
 class UnknownVm(NotFound):
     """ENOENT: the VM has no record, or is not on the host whose agent was asked."""
 
-    template = "there is no VM {vm!r} {where}"
+    template = "there is no VM {vm!r} {where}; it is gone, or was never made"
     vm: str
     where: str
 
@@ -199,7 +199,7 @@ class UnknownTenant(NotFound):
 class MoveUnderWay(Busy):
     """EBUSY: the VM is moving already; finish or abort that first."""
 
-    template = "{vm} moves, it is {phase} at {host}; finish or abort that first"
+    template = "{vm} is moving already, {phase} at {host}; finish or abort that first"
     vm: str
     phase: str
     host: str

@@ -79,8 +79,8 @@ class JournalForbidden(IoasidError):
 
     errno = _errno.EACCES
     template = (
-        "this user may not read and write the journal {path}; give it the file and its folder, and "
-        "look whether the disk may be written at all"
+        "this user may not read and write the journal {path}; give this user the file and its "
+        "folder, and look whether the disk is mounted read-only"
     )
     path: str
 

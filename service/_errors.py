@@ -71,7 +71,7 @@ class TooLarge(IoasidError):
     """EMSGSIZE: a message is larger than the other side takes; the connection ends with it."""
 
     errno = _errno.EMSGSIZE
-    template = "a message of {size} bytes, {limit} are the limit; ask for less at once"
+    template = "a message of {size} bytes is above the limit of {limit}; ask for less at once"
     size: int
     limit: int
 

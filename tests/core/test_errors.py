@@ -195,7 +195,7 @@ def test_the_message_is_made_when_asked_for() -> None:
     """A refusal that nobody reads costs no text: the message follows the facts as they are."""
     error = UnknownSet(1)
     error.sid = 2
-    assert "there is no IOASID set 2; allocate one with alloc_set" == error.message
+    assert "there is no set 2; allocate one with alloc_set" == error.message
 
 
 def test_a_fact_is_no_template() -> None:
