@@ -27,6 +27,7 @@ from ioasid.journal._rows import Row, applied_of
 from ioasid.journal._store import (
     VERSION,
     data_of,
+    foreign,
     newest,
     place_in_log,
     refuse_foreign,
@@ -180,7 +181,7 @@ def _look(found: Looked, path: Path, copy: Path, *, requests: bool) -> Damage | 
         except sqlite3.DatabaseError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
                 raise
-            raise JournalForeign(str(path), "not an ioasid journal", f"version {VERSION}") from None
+            raise foreign(path, "not an ioasid journal") from None
         found.boot, tries = file.execute("SELECT boot_id, tries FROM journal").fetchone()
         if tries and not had_log:
             return Damage("its write-ahead log", "it is gone")

@@ -95,12 +95,12 @@ async def _allocator(config: Config) -> AsyncIterator[LocalPort]:
     kept = _journal(config)
     if kept is None:
         logger.warning("there is no journal: what is served is forgotten when this process ends")
-    else:
-        logger.info("the journal is %s", kept)
     opened = open_driver(
         capacity=config.capacity, order=config.order, journal=kept, on_reboot=config.on_reboot
     )
     async with opened as driver:
+        if kept is not None:
+            logger.info("the journal is %s", kept)
         yield driver
 
 
