@@ -226,7 +226,7 @@ async def tell(folder: Path, compiler: str | None) -> bool:
         codes += [await agent.end(), await service.terminate()]
 
         print()
-        stage.claim("vm-2's PASID 2 waited for kvm:vm-2, by name", "kvm:vm-2 crashed" in why)
+        stage.claim("vm-2's PASID 2 waited for kvm:vm-2, by name", "kvm:vm-2 is down" in why)
         got = "maps the guest's 102 to 4" in vm3.said
         stage.claim("vm-3, asking meanwhile, got 4 and not 2", got)
         landed = "dsa0: it lands in the memory of vm-2; done with 2" in agent.said

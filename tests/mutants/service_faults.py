@@ -93,8 +93,9 @@ SERVICE_FAULTS: Final = (
         "another-set-forbidden",
         "Permissions: what is not its own is unknown, not forbidden",
         "service._tenancy",
-        "            case NotOfThisSet(ioasid=ioasid) | StaleIoasid(ioasid=ioasid):\n",
-        "            case StaleIoasid(ioasid=ioasid):\n",
+        "            case NotOfThisSet(ioasid=ioasid, others=others):\n"
+        "                return UnknownIoasid(ioasid, others)\n",
+        "",
     ),
     Fault(
         "names-of-others-shown",
