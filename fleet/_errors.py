@@ -76,7 +76,7 @@ class StoreUnavailable(IoasidError):
 
 @define
 class StoreForbidden(StoreUnavailable):
-    """EACCES: the store lets in nobody without a password, and a fleet has none; nothing was done.
+    """EACCES: the store asks who comes, and is not content with the answer; nothing was done.
 
     Everything goes on when it does.
     """

@@ -3,13 +3,15 @@
 That is asyncio and uvloop; on trio the library does not run.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from anyio import sleep
-from attrs import define
+from attrs import define, fields, frozen
 
 from ioasid.core import InvalidArgument
 from ioasid.fleet._errors import (
@@ -21,7 +23,7 @@ from ioasid.fleet._errors import (
 )
 from ioasid.fleet._store import Changed, Found, Lease
 
-__all__ = ["EtcdStore", "open_etcd", "open_store"]
+__all__ = ["EtcdStore", "Tls", "open_etcd", "open_store"]
 
 PATIENCE: Final = 2
 """Seconds after which a call that was not answered is given up."""
@@ -35,7 +37,14 @@ OPTIONS: Final = {"grpc.max_receive_message_length": -1}
 _LEASE_GONE: Final = "requested lease not found"
 _TELL: Final = "give the address of another, or turn that off (`etcdctl auth disable`)"
 _START: Final = "start it there, or give the address of one that runs"
-_WHICH_PORT: Final = "give the port that an etcd has for clients, 2379 unless told, without TLS"
+_WHICH_PORT: Final = (
+    "give the port that an etcd has for clients, 2379 unless told, with http:// or https:// as it "
+    "has no TLS or has it"
+)
+_WHICH_CA: Final = (
+    "give the authority that signed it as ca, and the name or address that it is made out for"
+)
+_WHO: Final = "give a certificate that its authority signed, and the key"
 _ENLARGE: Final = "start it with a larger --max-request-bytes"
 _MAJORITY: Final = "ask again when most of its members run"
 _Kind: TypeAlias = type[StoreUnavailable] | type[RecordTooLarge]
@@ -52,8 +61,17 @@ _MET: Final[dict[str, tuple[_Kind, str, str]]] = {
     "request is too large": (RecordTooLarge, "it has a bound for a request", _ENLARGE),
     "connection refused": (StoreUnavailable, "nothing listens there", _START),
     "lookup": (StoreUnavailable, "the name of the host is not known", "give one that is"),
+    "certificate_verify_failed": (StoreUnavailable, "its certificate is not trusted", _WHICH_CA),
+    "hostname verification": (StoreUnavailable, "its certificate is another name's", _WHICH_CA),
+    "peer name": (StoreUnavailable, "its certificate is another name's", _WHICH_CA),
+    "wrong_version_number": (StoreUnavailable, "it has no TLS", "give its address as http://"),
+    "unwrap failed": (StoreForbidden, "it asks who comes, and does not trust the answer", _WHO),
     "http/2": (StoreUnavailable, "something else than an etcd listens there", _WHICH_PORT),
-    "socket closed": (StoreUnavailable, "it hangs up, as one with TLS does", _WHICH_PORT),
+    "socket closed": (
+        StoreUnavailable,
+        "it hangs up, as one does that has TLS, or has none",
+        _WHICH_PORT,
+    ),
     "deadline exceeded": (
         StoreUnavailable,
         f"it says nothing for {PATIENCE} s",
@@ -66,41 +84,124 @@ _MET: Final[dict[str, tuple[_Kind, str, str]]] = {
 """What etcd or gRPC says, in small letters: the error, what that means, and what to do."""
 
 
+@frozen(kw_only=True)
+class Tls:
+    """Reach an etcd by TLS; all are paths of files in PEM, which are read when it is opened.
+
+    `ca` holds the authorities that its certificate may be signed by; unless told, those that gRPC
+    comes with. `certificate` and `key` say who comes, to an etcd that asks (`--client-cert-auth`).
+    """
+
+    ca: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+
+
 @asynccontextmanager
-async def open_etcd(host: str = "127.0.0.1", port: int = 2379) -> AsyncIterator["EtcdStore"]:
+async def open_etcd(
+    host: str = "127.0.0.1", port: int = 2379, *, tls: Tls | None = None
+) -> AsyncIterator["EtcdStore"]:
     """Use the etcd at this address as a `Store`, for the length of an `async with`.
 
-    Nothing is asked of it yet. Raises ImportError without `aetcd`, and `InvalidArgument`.
+    It is reached without TLS unless told how. Nothing is asked of it yet. Raises ImportError
+    without `aetcd`, `InvalidArgument`, and OSError for a file that can't be read.
     """
     import aetcd
 
     if type(host) is not str or not host:
         raise InvalidArgument.of("host", host, "the name or address of a host")
     if type(port) is not int or not 0 < port < 2**16:
-        raise InvalidArgument.of("port", port, "an int in 1..65535")
-    client = aetcd.Client(host=host, port=port, timeout=PATIENCE, options=OPTIONS)
+        raise InvalidArgument.of("port", port, "a whole number in 1..65535")
+    if tls is not None and type(tls) is not Tls:
+        raise InvalidArgument.of("tls", tls, "a Tls")
     name = f"[{host}]" if ":" in host else host
+    address = {"host": name, "port": port, "timeout": PATIENCE, "options": OPTIONS}
+    client = aetcd.Client(**address) if tls is None else _client_by(_read(tls), **address)
+    url = f"{'http' if tls is None else 'https'}://{name}:{port}"
     try:
-        yield EtcdStore(
-            client, f"http://{name}:{port}", aetcd.ClientError, aetcd.RevisionCompactedError
-        )
+        yield EtcdStore(client, url, aetcd.ClientError, aetcd.RevisionCompactedError)
     finally:
         await client.close()
+
+
+def _read(tls: Tls) -> dict[str, bytes | None]:
+    # What gRPC can't use it does not say before it is asked, and not in words.
+    if (tls.certificate is None) != (tls.key is None):
+        missing = "key" if tls.key is None else "certificate"
+        raise InvalidArgument(missing, "not given", "a certificate and its key, or none of both")
+    found: dict[str, bytes | None] = {}
+    for each in fields(Tls):
+        path = getattr(tls, each.name)
+        if path is not None and (type(path) is not str or not path or "\0" in path):
+            raise InvalidArgument.of(each.name, path, "the path of a file")
+        found[each.name] = None if path is None else Path(path).read_bytes()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if tls.ca is not None:
+        try:
+            context.load_verify_locations(tls.ca)
+        except ssl.SSLError:
+            raise InvalidArgument("ca", tls.ca, "a file with certificates in PEM") from None
+    if tls.certificate is not None:
+        try:
+            # Nobody is asked for the password of a key that has one.
+            context.load_cert_chain(tls.certificate, tls.key, password="")
+        except ssl.SSLError:
+            expected = f"a file in PEM whose key, without a password, is in {tls.key}"
+            raise InvalidArgument("certificate", tls.certificate, expected) from None
+    return found
+
+
+def _client_by(files: Mapping[str, bytes | None], **address: Any) -> Any:
+    # The library connects without TLS only; a channel does nothing before it is asked something,
+    # so another one can take its place.
+    from aetcd import Client, rpc
+    from aetcd.watcher import Watcher
+    from grpc import ssl_channel_credentials
+
+    credentials = ssl_channel_credentials(files["ca"], files["key"], files["certificate"])
+
+    class ClientByTls(Client):  # type: ignore[misc]
+        channel: Any
+
+        async def connect(self) -> None:
+            if self._connected.is_set():
+                return
+            await super().connect()
+            plain, target = self.channel, f"{self._host}:{self._port}"
+            self.channel = rpc.secure_channel(target, credentials, options=self._options.items())
+            self.kvstub, self.leasestub = rpc.KVStub(self.channel), rpc.LeaseStub(self.channel)
+            self._watcher = Watcher(rpc.WatchStub(self.channel), timeout=self._timeout)
+            await plain.close()
+
+    return ClientByTls(**address)
 
 
 def open_store(url: str) -> AbstractAsyncContextManager["EtcdStore"]:
     """Use the store at a URL such as `http://127.0.0.1:2379`, an etcd, as `open_etcd` does.
 
-    Raises `InvalidArgument`.
+    One with TLS is `https://HOST:PORT?ca=FILE&certificate=FILE&key=FILE`, the last two where it
+    asks who comes. Raises `InvalidArgument`.
     """
+    expected = "a URL such as http://127.0.0.1:2379, an etcd, or https://127.0.0.1:2379?ca=FILE"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except (AttributeError, ValueError):
-        host, port, parts = None, None, urlsplit("")
-    if parts.scheme != "http" or not host or parts.path not in ("", "/"):
-        raise InvalidArgument.of("fleet", url, "a URL such as http://127.0.0.1:2379, an etcd")
-    return open_etcd(host, port or 2379)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        files = dict(pairs)
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidArgument.of("fleet", url, expected) from None
+    with_tls = parts.scheme == "https"
+    known = {each.name for each in fields(Tls)} if with_tls else set()
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or parts.path not in ("", "/")
+        or not files.keys() <= known
+        or len(files) < len(pairs)
+        or not all(files.values())
+    ):
+        raise InvalidArgument.of("fleet", url, expected)
+    return open_etcd(host, port or 2379, tls=Tls(**files) if with_tls else None)
 
 
 @define(eq=False)

@@ -39,7 +39,8 @@ class Config:
     metrics: str | None = None
     """The path of a Unix socket that serves metrics; none without it."""
     fleet: str | None = None
-    """The store of a fleet whose host this is, an etcd such as `http://127.0.0.1:2379`."""
+    """The store of a fleet whose host this is, an etcd such as `http://127.0.0.1:2379`; the URL of
+    one with TLS names its files, `https://HOST:2379?ca=FILE&certificate=FILE&key=FILE`."""
     host: str | None = None
     """The name of this host in its fleet; the machine's unless told."""
     log: str = "INFO"

@@ -92,7 +92,7 @@ ALLOWED = {
     | {"ioasid.core", "ioasid.journal"}
     | {"ioasid.actors", "ioasid.linux", "ioasid.recorder", "ioasid.service"},
     ioasid.fleet: frozenset(sys.stdlib_module_names)
-    | {"aetcd", "anyio", "attrs", "click", "msgspec"}
+    | {"aetcd", "anyio", "attrs", "click", "grpc", "msgspec"}
     | {"ioasid.core", "ioasid.actors", "ioasid.service", "ioasid.fleet"},
     ioasid.testing: frozenset(sys.stdlib_module_names)
     | {"anyio", "attrs", "msgspec", "rich", "trio"}

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-from attrs import define
+import trustme
+from attrs import define, frozen
 
-from ioasid.fleet import EtcdStore, Store, StoreUnavailable, open_etcd
+from ioasid.fleet import EtcdStore, Store, StoreUnavailable, Tls, open_etcd
 from tests.service.programs import PATIENCE
 
 ETCD = shutil.which(os.environ.get("IOASID_ETCD", "etcd"))
@@ -67,15 +68,57 @@ class Etcd:
             self.process = None
 
 
+@frozen
+class Authority:
+    """An authority for certificates, with files in a folder of its own."""
+
+    folder: Path
+    signs: trustme.CA
+
+    @classmethod
+    def make(cls, folder: Path) -> "Authority":
+        """Make one, whose own certificate is in `ca`."""
+        folder.mkdir()
+        made = cls(folder, trustme.CA())
+        made.signs.cert_pem.write_to_path(made.ca)
+        return made
+
+    @property
+    def ca(self) -> str:
+        """Whom to trust."""
+        return str(self.folder / "ca")
+
+    def certify(self, name: str) -> tuple[str, str]:
+        """Return the files of a certificate made out for a name, and of its key."""
+        made = self.signs.issue_cert(name)
+        certificate, key = self.folder / f"{name}.pem", self.folder / f"{name}.key"
+        certificate.write_bytes(b"".join(each.bytes() for each in made.cert_chain_pems))
+        made.private_key_pem.write_to_path(key)
+        return str(certificate), str(key)
+
+    def client(self) -> Tls:
+        """Return what a client of it needs."""
+        certificate, key = self.certify("client")
+        return Tls(ca=self.ca, certificate=certificate, key=key)
+
+
 @contextmanager
-def etcd(*options: str) -> Iterator[Etcd]:
-    """Run an etcd for the length of a `with`, with these options besides."""
+def etcd(*options: str, authority: Authority | None = None) -> Iterator[Etcd]:
+    """Run an etcd for the length of a `with`, with these options besides.
+
+    With an authority it has TLS, and asks who comes.
+    """
     assert ETCD is not None, "there is an etcd"
     port, peer = free_port(), free_port()
+    if authority is not None:
+        certificate, key = authority.certify("127.0.0.1")
+        options += ("--cert-file", certificate, "--key-file", key)
+        options += ("--trusted-ca-file", authority.ca, "--client-cert-auth")
     with tempfile.TemporaryDirectory() as folder:
         command = [ETCD, "--name", "one", "--data-dir", str(Path(folder) / "data")]
         for option, number in (("client", port), ("peer", peer)):
-            url = f"http://127.0.0.1:{number}"
+            with_tls = option == "client" and authority is not None
+            url = f"http{'s' * with_tls}://127.0.0.1:{number}"
             command += [f"--listen-{option}-urls", url]
             name = "advertise-client-urls" if option == "client" else "initial-advertise-peer-urls"
             command += [f"--{name}", url]

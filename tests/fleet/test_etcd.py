@@ -1,11 +1,19 @@
 """The store in etcd: as the one in memory, and over a server that is killed."""
 
 import os
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+)
 
 from ioasid.core import InvalidArgument, IoasidError
 from ioasid.fleet import (
@@ -14,12 +22,14 @@ from ioasid.fleet import (
     HistoryLost,
     HostAgent,
     Phase,
+    StoreForbidden,
     StoreUnavailable,
+    Tls,
     open_etcd,
     open_store,
 )
 from tests.fleet import stores
-from tests.fleet.stores import ETCD, Etcd, answers
+from tests.fleet.stores import ETCD, Authority, Etcd, answers, etcd
 from tests.fleet.worlds import VM, open_world
 from tests.service.programs import PATIENCE
 
@@ -146,10 +156,24 @@ async def test_what_the_server_dropped_is_not_passed_over(store: EtcdStore) -> N
 
 
 @pytest.mark.parametrize(
-    "url", ["", "nowhere", "https://a:2379", "http://", "http://a:99999", "http://a/b", None, 7]
+    "url",
+    [
+        *(
+            "",
+            "nowhere",
+            "http://",
+            "http://a:99999",
+            "http://a/b",
+            "ftp://a",
+            None,
+            7,
+            b"http://a",
+        ),
+        *("http://a?ca=f", "https://a?x=f", "https://a?ca=", "https://a?ca=f&ca=f", "https://a?ca"),
+    ],
 )
 def test_a_url_that_is_none_is_refused(url: Any) -> None:
-    """It is that of an etcd, without TLS."""
+    """It is that of an etcd, with or without TLS, and names each file once."""
     with pytest.raises(InvalidArgument):
         open_store(url)
 
@@ -162,3 +186,74 @@ async def test_an_address_that_is_none_is_refused(where: dict[str, Any]) -> None
     with pytest.raises(InvalidArgument):
         async with open_etcd(**where):
             pass
+
+
+@pytest.mark.parametrize("how", ["ca", {}, True])
+async def test_what_is_no_way_to_reach_it_is_refused(how: Any) -> None:
+    """TLS is told by a `Tls`."""
+    with pytest.raises(InvalidArgument, match="tls"):
+        async with open_etcd(tls=how):
+            pass
+
+
+async def test_files_that_do_not_do_are_refused(tmp_path: Path) -> None:
+    """What TLS can't use is named before anything is asked, and so is a file that is not there."""
+    ours, others = (Authority.make(tmp_path / each) for each in ("ours", "others"))
+    certificate, key = ours.certify("one")
+    _, other = others.certify("one")
+    locked = tmp_path / "locked"
+    secret = rsa.generate_private_key(65537, 2048)
+    locked.write_bytes(
+        secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"a word"))
+    )
+    for tls, wrong in (
+        (Tls(certificate=certificate), "key"),
+        (Tls(key=key), "certificate"),
+        (Tls(ca=key), "ca"),
+        (Tls(ca=""), "ca"),
+        (Tls(ca="a\0b"), "ca"),
+        (Tls(ca=7), "ca"),  # type: ignore[arg-type]
+        (Tls(certificate=certificate, key=other), "certificate"),
+        (Tls(certificate=ours.ca, key=key), "certificate"),
+        (Tls(certificate=certificate, key=str(locked)), "certificate"),
+    ):
+        with pytest.raises(InvalidArgument) as refused:
+            async with open_etcd(tls=tls):
+                pass
+        assert wrong == refused.value.argument
+    missing = str(tmp_path / "none")
+    for tls in (Tls(ca=missing), Tls(certificate=missing, key=key)):
+        with pytest.raises(FileNotFoundError) as gone:
+            async with open_etcd(tls=tls):
+                pass
+        assert missing == str(gone.value.filename)
+
+
+@needs_etcd
+async def test_whoever_is_not_trusted_is_told_so(tmp_path: Path, server: Etcd) -> None:
+    """Neither side takes the other without knowing it; each message says what is wrong."""
+    ours, others = (Authority.make(tmp_path / each) for each in ("ours", "others"))
+    tls, foreign = ours.client(), others.client()
+    with etcd(authority=ours) as guarded:
+        url = f"https://127.0.0.1:{guarded.port}?ca={tls.ca}"
+        async with open_store(f"{url}&certificate={tls.certificate}&key={tls.key}") as opened:
+            await answers(opened)
+        for port, host, how, kind, said in (
+            (
+                guarded.port,
+                "127.0.0.1",
+                None,
+                StoreUnavailable,
+                "it hangs up, as one does that has TLS",
+            ),
+            (guarded.port, "127.0.0.1", Tls(), StoreUnavailable, "not trusted"),
+            (guarded.port, "127.0.0.1", evolve(tls, ca=others.ca), StoreUnavailable, "not trusted"),
+            (guarded.port, "localhost", tls, StoreUnavailable, "another name's"),
+            (guarded.port, "127.0.0.1", Tls(ca=ours.ca), StoreForbidden, "asks who comes"),
+            (guarded.port, "127.0.0.1", evolve(foreign, ca=ours.ca), StoreForbidden, "who comes"),
+            (server.port, "127.0.0.1", tls, StoreUnavailable, "it has no TLS|has none"),
+        ):
+            async with open_etcd(host, port, tls=how) as store:
+                with pytest.raises(StoreUnavailable, match=said) as refused:
+                    await store.get("")
+                assert kind is type(refused.value)

@@ -103,7 +103,7 @@ NO_STORE: Final = {
     "nobody": (nobody, "nothing listens there; start it there, or give the address"),
     "silent": (silent, "it says nothing for 2 s; ask again, and see whether it hangs"),
     "http": (http, "something else than an etcd listens there; give the port that an etcd has"),
-    "tls": (tls, "it hangs up, as one with TLS does; give the port"),
+    "tls": (tls, "it hangs up, as one does that has TLS, or has none; give the port"),
 }
 
 

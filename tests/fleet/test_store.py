@@ -7,7 +7,7 @@ import pytest
 
 from ioasid.fleet import HostRecord, MemoryStore, Store, alive_hosts, announce, open_etcd
 from tests.fleet import stores
-from tests.fleet.stores import ETCD, Etcd, answers, etcd
+from tests.fleet.stores import ETCD, Authority, Etcd, answers, etcd
 from tests.service.programs import PATIENCE
 
 pytestmark = pytest.mark.anyio
@@ -23,24 +23,31 @@ one_loop = pytest.fixture(scope="module", autouse=True)(stores.one_loop)
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Etcd | None]:
-    """A server for the module, if there can be one."""
-    if ETCD is None:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Who signs for a server with TLS, and for its clients."""
+    return Authority.make(tmp_path_factory.mktemp("authority") / "files")
+
+
+@pytest.fixture(scope="module", params=["memory", "etcd", "etcd with TLS"])
+def server(request: pytest.FixtureRequest, authority: Authority) -> Iterator[Etcd | None]:
+    """A server for the module, if it is to be one."""
+    if request.param == "memory":
         yield None
         return
-    with etcd() as running:
+    if ETCD is None:
+        pytest.skip("no etcd here; make fleet-test says how")
+    with etcd(authority=authority if "TLS" in request.param else None) as running:
         yield running
 
 
-@pytest.fixture(params=["memory", "etcd"])
-async def store(request: pytest.FixtureRequest, server: Etcd | None) -> AsyncIterator[Store]:
+@pytest.fixture
+async def store(server: Etcd | None, authority: Authority) -> AsyncIterator[Store]:
     """A store of each kind."""
-    if request.param == "memory":
+    if server is None:
         yield MemoryStore()
         return
-    if server is None:
-        pytest.skip("no etcd here; make fleet-test says how")
-    async with open_etcd(port=server.port) as opened:
+    tls = authority.client() if "--client-cert-auth" in server.command else None
+    async with open_etcd(port=server.port, tls=tls) as opened:
         await answers(opened)
         found, _ = await opened.get("")
         await opened.txn({}, {**dict.fromkeys(found), "x": None})
