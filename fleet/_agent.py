@@ -47,16 +47,17 @@ class FencedAgent(ABC):
 
     async def carry_out(self, command: Command) -> VmExport | None:
         """Carry out a command, for the first time or again; see `Agent`."""
+        if command.vm in self._freezing:
+            # One that waits for a device need not keep who decided otherwise waiting.
+            await self._refuse_stale(command)
+            revision, scope = self._freezing.get(command.vm, (command.revision, None))
+            if scope is not None and revision < command.revision:
+                scope.cancel()
         # Between the look at the record and the act nothing else happens to the VM here: who
-        # decides otherwise meanwhile has a command for this host, which comes after.
+        # decides otherwise meanwhile has a command for this host, which comes after. Nothing may
+        # wait before the lock is asked for, or it is another one by then.
         lock = self._locks.setdefault(command.vm, Lock())
         try:
-            if command.vm in self._freezing:
-                # One that waits for a device need not keep who decided otherwise waiting.
-                await self._refuse_stale(command)
-                revision, scope = self._freezing.get(command.vm, (command.revision, None))
-                if scope is not None and revision < command.revision:
-                    scope.cancel()
             async with lock:
                 await self._refuse_stale(command)
                 return await self._act(command)

@@ -2,10 +2,20 @@
 
 import anyio
 import pytest
+from attrs import define, field
 
 from ioasid.actors import VmExport
 from ioasid.core import SetState
-from ioasid.fleet import Act, Command, StaleCommand, UnknownVm, vm_key
+from ioasid.fleet import (
+    Act,
+    Command,
+    Found,
+    HostAgent,
+    MemoryStore,
+    StaleCommand,
+    UnknownVm,
+    vm_key,
+)
 from tests.fleet.worlds import DEVICE, VM, World, open_world
 
 pytestmark = pytest.mark.anyio
@@ -87,3 +97,50 @@ async def test_commands_of_a_vm_come_one_after_the_other() -> None:
         assert [True] == refused
         await world.hosts["a"].complete(DEVICE, transfer)
         assert "a" == await world.check()
+
+
+@define(eq=False)
+class LateStore(MemoryStore):
+    """A store of which one answer, when it is told so, is late."""
+
+    late: bool = False
+    there: anyio.Event = field(factory=anyio.Event)
+
+    async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+        answer = await MemoryStore.get(self, prefix)
+        if self.late:
+            self.late = False
+            await self.there.wait()
+        return answer
+
+
+async def test_who_came_during_a_freeze_waits_for_what_came_after_it() -> None:
+    """One whose record was looked at while a freeze ended is not carried out beside the next."""
+    async with open_world() as world, anyio.create_task_group() as tasks:
+        host, store = world.hosts["a"], LateStore()
+        revision = await store.txn({}, {vm_key(VM): b"a record"})
+        assert revision is not None
+        agent = HostAgent("a", store, host)
+        vm = host.vms[VM]
+
+        async def hang_in_a_freeze() -> int:
+            await vm.program(DEVICE, 100)
+            transfer = await vm.submit(DEVICE, 100)
+            tasks.start_soon(agent.carry_out, Command(Act.FREEZE, VM, revision))
+            await anyio.wait_all_tasks_blocked()
+            return transfer
+
+        transfer = await hang_in_a_freeze()
+        store.late = True
+        tasks.start_soon(agent.carry_out, Command(Act.THAW, VM, revision))
+        await anyio.wait_all_tasks_blocked()
+        await host.complete(DEVICE, transfer)
+        await anyio.wait_all_tasks_blocked()
+        await vm.run()
+        transfer = await hang_in_a_freeze()
+        store.there.set()
+        await anyio.wait_all_tasks_blocked()
+        assert {"a": SetState.FROZEN} == await world.states()
+        await host.complete(DEVICE, transfer)
+        await anyio.wait_all_tasks_blocked()
+        assert {"a": SetState.ACTIVE} == await world.states()
