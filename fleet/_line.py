@@ -98,13 +98,14 @@ class StoreLine:
         alive = host_key(self.host)
         number = token_hex(8)
         ask, answer = f"ask/{self.host}/{number}", f"answer/{number}"
-        if alive not in (await self.store.get(alive))[0]:
+        found, seen = await self.store.get(alive)
+        if alive not in found:
             raise HostUnreachable(self.host)
-        since = await self.store.txn({}, {ask: msgpack.encode(command)}, lease)
-        if since is None:
+        if await self.store.txn({}, {ask: msgpack.encode(command)}, lease) is None:
             raise StoreUnavailable("it dropped a command")
         try:
-            return await self._answer(answer, alive, since)
+            # It may have gone before it could be asked.
+            return await self._answer(answer, alive, seen + 1)
         finally:
             # What is left of it, if who answers was quicker than the end.
             with move_on_after(1, shield=True), suppress(StoreUnavailable):

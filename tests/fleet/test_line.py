@@ -4,6 +4,7 @@ from functools import partial
 
 import anyio
 import pytest
+from attrs import define
 from msgspec import msgpack
 
 from ioasid.core import SetState
@@ -11,8 +12,10 @@ from ioasid.fleet import (
     Act,
     Command,
     Coordinator,
+    Found,
     HostRecord,
     HostUnreachable,
+    MemoryStore,
     MoveAborted,
     StaleCommand,
     StoreLine,
@@ -87,6 +90,25 @@ async def test_a_host_that_is_not_alive_is_not_waited_for() -> None:
         assert [True] == failed
         assert [] == await left(world)
         assert {"a": SetState.ACTIVE} == await world.states()
+
+
+@define(eq=False)
+class Leaving(MemoryStore):
+    """A store of which a host is gone as soon as it was seen to be alive."""
+
+    async def get(self, prefix: str) -> tuple[dict[str, Found], int]:
+        answer = await MemoryStore.get(self, prefix)
+        if "host/a" in answer[0]:
+            await self.txn({}, {"host/a": None})
+        return answer
+
+
+async def test_a_host_that_goes_before_it_is_asked_is_not_waited_for() -> None:
+    """Also if it was alive when that was looked at."""
+    store = Leaving()
+    await store.txn({}, {"host/a": msgpack.encode(HostRecord("a"))})
+    with pytest.raises(HostUnreachable), anyio.fail_after(5):
+        await StoreLine(store, "a").carry_out(Command(Act.FREEZE, VM, 1))
 
 
 async def test_what_nobody_waits_for_any_more_is_called_off() -> None:
