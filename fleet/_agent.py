@@ -85,10 +85,13 @@ class FencedAgent(ABC):
                     assert command.export is not None, "an import has an export"
                     await self._import(command.export, command.group)
             case Act.ACTIVATE:
-                await self._run(command.vm)
+                # One that its owner ended meanwhile does not begin, and does not go on. Either way
+                # the move has an end.
+                if state not in (None, SetState.FREE_PENDING):
+                    await self._run(command.vm)
             case Act.THAW:
-                # One that its owner ended meanwhile does not go on. A freeze may be on its way to
-                # one that is ACTIVE yet, so that is decided there, and not by this look.
+                # A freeze may be on its way to one that is ACTIVE yet, so that is decided there,
+                # and not by this look.
                 if state in (SetState.ACTIVE, SetState.FROZEN):
                     await self._run(command.vm)
             case Act.LEAVE:

@@ -65,12 +65,12 @@ async def test_an_old_command_is_refused() -> None:
 
 
 async def test_a_vm_that_is_not_there() -> None:
-    """It can't be frozen or activated; there is nothing to thaw, leave or discard."""
+    """It can't be frozen; there is nothing to activate, thaw, leave or discard."""
     async with open_world() as world:
-        for act in (Act.FREEZE, Act.EXPORT, Act.ACTIVATE):
+        for act in (Act.FREEZE, Act.EXPORT):
             with pytest.raises(UnknownVm):
                 await tell(world, "b", act)
-        for act in (Act.THAW, Act.LEAVE, Act.DISCARD):
+        for act in (Act.ACTIVATE, Act.THAW, Act.LEAVE, Act.DISCARD):
             assert None is await tell(world, "b", act)
 
 

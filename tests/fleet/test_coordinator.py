@@ -186,6 +186,29 @@ async def test_a_vm_that_ended_at_the_source_stays_gone() -> None:
             await world.hosts["a"].allocator.find_set(VM)
 
 
+async def test_a_vm_that_ended_at_the_target_ends_its_move() -> None:
+    """It was the target's already when it ended, before it ran there: the source lets go of it."""
+    async with open_world() as world:
+
+        @define
+        class Ending:
+            """Ends the VM before it is activated."""
+
+            agent: Agent
+
+            async def carry_out(self, command: Command) -> VmExport | None:
+                if command.act is Act.ACTIVATE:
+                    await world.hosts["b"].vms[VM].close()
+                return await self.agent.carry_out(command)
+
+        agents = {name: Ending(each) for name, each in world.agents.items()}
+        await Coordinator(world.store, agents.__getitem__).move(VM, "b")
+        record = await world.coordinator().where(VM)
+        assert ("b", Phase.OWNED) == (record.host, record.phase)
+        await anyio.wait_all_tasks_blocked()
+        assert {} == await world.states()
+
+
 async def test_a_host_that_does_not_answer_keeps_its_vm() -> None:
     """Its move is neither finished nor aborted until it answers: it may run all the time."""
     async with open_world() as world:
