@@ -61,9 +61,12 @@ class MemoryStore:
             present = self._found.get(key)
             if revision != (0 if present is None else present.revision):
                 return None
+        if isinstance(lease, _Lease) and lease not in self.leases:
+            return None
+        for each in self.leases:
+            # What is written again goes with the lease of the last write, or with none.
+            each.keys.difference_update(write)
         if isinstance(lease, _Lease):
-            if lease not in self.leases:
-                return None
             lease.keys.update(write)
         self._write(write)
         return self.revision

@@ -104,6 +104,18 @@ async def test_what_is_written_with_a_lease_goes_with_it(store: Store) -> None:
     assert not await lease.keep()
 
 
+async def test_what_is_written_again_goes_with_the_last_lease(store: Store) -> None:
+    """A host that began anew is not gone with the lease of the process before."""
+    before, now = await store.lease(100), await store.lease(100)
+    await store.txn({}, {"a": b"1", "b": b"1"}, before)
+    await store.txn({}, {"a": b"2"}, now)
+    await store.txn({}, {"b": b"2"})
+    await before.end()
+    assert {"a", "b"} == set((await store.get(""))[0]) - {"x"}
+    await now.end()
+    assert {"b"} == set((await store.get(""))[0]) - {"x"}
+
+
 async def test_hosts_are_alive_while_they_say_so(store: Store) -> None:
     """A host that left is not among them."""
     async with announce(store, "a", seconds=5), announce(store, "b", seconds=5):
