@@ -65,7 +65,7 @@ class _Fleet:
             lost = f"the store has dropped the changes since revision {error.revision}"
             say(f"ioasid: {error.code}: {lost}; begin `ioasid fleet watch` again", err=True)
             sys.exit(REFUSED)
-        except IoasidError as error:
+        except (IoasidError, OSError) as error:
             fail(error)
 
     async def _run(self, ask: Callable[[Store], Awaitable[T]]) -> T:

@@ -314,6 +314,19 @@ def test_a_store_that_does_not_answer() -> None:
     assert (2, True) == (status, "an etcd" in error)
 
 
+def test_a_file_for_tls_that_does_not_do(tmp_path: Path) -> None:
+    """One that is missing ends with 3, what is no certificate with 2; each is named."""
+    text = tmp_path / "text"
+    text.write_text("none")
+    for name, expected, said in (
+        ("missing", 3, f"ioasid: {tmp_path / 'missing'}: No such file"),
+        ("text", 2, f"ioasid: EINVAL: ca is {text}; pass a file with certificates in PEM"),
+    ):
+        url = f"https://127.0.0.1:1?ca={tmp_path / name}"
+        status, out, error = call("fleet", "--fleet", url, "hosts")
+        assert (expected, "", said) == (status, out, error[: len(said)])
+
+
 def test_an_empty_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that a variable does not name is no store of another fleet."""
     monkeypatch.setenv("IOASID_FLEET", "")
