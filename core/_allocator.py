@@ -285,13 +285,16 @@ class Allocator:
         try:
             handler = self._handlers[type(request)]
         except KeyError:
-            return self._read(holder, request)
-        tables = self._tables
-        answer: Answer = handler(holder, request)
-        tables.index += 1
-        if tables.unsettled or tables.returning or tables.begun:
-            return self._settled(answer)
-        return answer
+            # What a look-up is refused with has nothing to do with this.
+            pass
+        else:
+            tables = self._tables
+            answer: Answer = handler(holder, request)
+            tables.index += 1
+            if tables.unsettled or tables.returning or tables.begun:
+                return self._settled(answer)
+            return answer
+        return self._read(holder, request)
 
     def repeat(self, session: int, request: Request) -> Answer:
         """Decide a request again that was carried out once in this very state, as `handle` did.

@@ -58,6 +58,7 @@ from ioasid.core import (
     Tick,
     UnknownIoasid,
     UnknownSubscription,
+    UnknownToken,
     Waiting,
     _allocator,
     decode_output,
@@ -450,3 +451,11 @@ def test_an_allocator_without_a_session() -> None:
     opened = core.handle(0, OpenSession("vm"))
     assert SessionOpened(1, resumed=False) == opened
     assert core.snapshot() == Allocator(8, holder="vm").snapshot()
+
+
+def test_a_look_up_is_refused_without_what_happens_inside() -> None:
+    """The error of one tells nothing of how the request was found to be a look-up."""
+    core = Allocator(capacity=10)
+    with pytest.raises(UnknownToken) as found:
+        core.handle(core.session, FindSet("vm-1"))
+    assert found.value.__context__ is None
