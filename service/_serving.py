@@ -33,7 +33,7 @@ LEVELS: Final = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3, "CRITICAL": 2}
     "--record",
     "recording",
     type=FILE,
-    help="Record everything here, for `draw`.",
+    help="Record everything here, for `draw`; what the file had is gone.",
 )
 @click.option("--fleet", metavar="URL", help="Be a host of the fleet that this etcd is for.")
 @click.option(
@@ -60,6 +60,7 @@ def serve(
       ioasid serve --config /etc/ioasid/config.toml
     """  # noqa: D301 - the \b is for Click, which keeps the lines below as they are
     missing: ModuleNotFoundError | None = None
+    failure: IoasidError | OSError | None = None
     try:
         config = Config(socket=caller.path or DEFAULT_PATH) if path is None else read_config(path)
         if journal is not None:
@@ -78,12 +79,14 @@ def serve(
     except* ModuleNotFoundError as group:
         missing = _first(group)
     except* IoasidError as group:
-        fail(_first(group))
+        failure = _first(group)
     except* OSError as group:
-        error = _first(group)
+        failure = error = _first(group)
         if path is None and error.filename == (caller.path or DEFAULT_PATH):
             error.strerror += " (by --socket or $IOASID_SOCKET)"
-        fail(error)
+    if failure is not None:
+        # Not in there: up to Python 3.11.3 what is raised there becomes part of a group.
+        fail(failure)
     if missing is not None:
         # For who knows which extra brings it, and is told of one error and no group.
         raise missing
