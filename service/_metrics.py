@@ -11,6 +11,9 @@ from ioasid.actors._local_port import LocalPort
 from ioasid.actors._port import answered
 from ioasid.core import (
     QUARANTINE_AGES,
+    DiskFailed,
+    DiskFull,
+    DiskReadOnly,
     GroupPage,
     GroupRecord,
     ListGroups,
@@ -22,6 +25,9 @@ from ioasid.core import (
 from ioasid.service._server import Server, ServerStatistics
 
 __all__ = ["METRICS"]
+
+_TOLD_OF: Final = {each.__name__: 0 for each in (DiskFailed, DiskFull, DiskReadOnly)}
+"""Refusals that an alert is about: there from the beginning, or the first ones show no rise."""
 
 METRICS: Final[Mapping[str, tuple[str, str]]] = {
     "ioasid_capacity": ("gauge", "IDs that there are."),
@@ -191,4 +197,4 @@ def _values(figures: Figures) -> Iterator[tuple[str, str, dict[str, float]]]:
     yield "ioasid_lag_messages", "holder", messages
     yield "ioasid_overdue", "holder", overdue
     yield "ioasid_asks_total", "request", dict(server.asks.by_request)
-    yield "ioasid_refusals_total", "error", dict(server.refusals)
+    yield "ioasid_refusals_total", "error", {**_TOLD_OF, **server.refusals}

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from ioasid.core import GroupRecord, LaggingSubscriber, Priority, Statistics
+from ioasid.core import (
+    DiskFailed,
+    DiskFull,
+    DiskReadOnly,
+    GroupRecord,
+    LaggingSubscriber,
+    Priority,
+    Statistics,
+)
 from ioasid.service import METRICS, Asks, ServerStatistics
 from ioasid.service._metrics import SHARES, Exposition, Figures, take_figures
 from tests.service.services import a_client, a_service
@@ -63,6 +71,7 @@ def test_the_text() -> None:
         'ioasid_lag_messages{holder="v\\"t\\\\d\\n"} 10.0',
         'ioasid_overdue{holder="v\\"t\\\\d\\n"} 1.0',
         'ioasid_refusals_total{error="TooMany"} 6.0',
+        'ioasid_refusals_total{error="DiskFull"} 0.0',
         'ioasid_asks_total{request="Alloc"} 21.0',
         'ioasid_ask_seconds_bucket{le="1.0"} 23.0',
         'ioasid_ask_seconds_bucket{le="+Inf"} 43.0',
@@ -123,6 +132,16 @@ def test_what_is_watched_exists(file: str) -> None:
         assert found or expression.startswith("up{"), expression
         for name in found:
             assert re.sub("_(bucket|sum|count)$", "", name) in METRICS, name
+
+
+def test_the_alert_of_a_journal_that_fails() -> None:
+    """It is about each error that a journal refuses with; all are series from the start."""
+    alerts = (UNITS / "ioasid-alerts.yml").read_text("utf-8")
+    (pattern,) = re.findall(r'ioasid_refusals_total\{error=~"(.+?)"\}', alerts)
+    text = Exposition().text(figures()).decode()
+    for error in (DiskFailed, DiskFull, DiskReadOnly):
+        assert re.fullmatch(pattern, error.__name__)
+        assert f'ioasid_refusals_total{{error="{error.__name__}"}} 0.0' in text
 
 
 def test_every_alert_is_in_the_recipe() -> None:
