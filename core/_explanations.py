@@ -153,6 +153,9 @@ def _sentences(explanation: Explanation) -> Iterator[str]:
         if down:
             verb = "is" if len(down) == 1 else "are"
             until = f"{_listed(down)} {verb} back and done with it, or evicted"
+            others = [each for each in explanation.blockers if each not in down]
+            if others:
+                until += f", and {_listed(others)} {'is' if len(others) == 1 else 'are'} done"
             yield f"It stays until {until}; then {back}"
         else:
             yield f"Then {back}" if last else f"When that is done, {back}"

@@ -66,7 +66,8 @@ def test_references_and_waiting_requests(driver: Driver) -> None:
     driver.free(1)
     assert (
         "1 (set 0) was freed 0 ms ago. vdcm has 1 reference and is down. vtd has 2 references. "
-        "It stays until vdcm is back and done with it, or evicted; then it goes back to the pool."
+        "It stays until vdcm is back and done with it, or evicted, and vtd is done; "
+        "then it goes back to the pool."
     ) == text(driver)
     driver.ask(Free(1, wait=True))
     assert "vtd has 2 references. 1 request waits for it. It stays until" in text(driver)
