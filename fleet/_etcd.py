@@ -38,8 +38,8 @@ _LEASE_GONE: Final = "requested lease not found"
 _TELL: Final = "give the address of another, or turn that off (`etcdctl auth disable`)"
 _START: Final = "start it there, or give the address of one that runs"
 _WHICH_PORT: Final = (
-    "give the port that an etcd has for clients, 2379 unless told, with http:// or https:// as it "
-    "has no TLS or has it"
+    "give the port that an etcd has for clients, 2379 unless told, and https:// if it has TLS, "
+    "http:// if not"
 )
 _WHICH_CA: Final = (
     "give the authority that signed it as ca, and the name or address that it is made out for"
